@@ -1,0 +1,174 @@
+/* Pairs LISTEN TARGET into listeners: lists and port ranges become one listener for each port. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options_priv.h"
+#include "penstock/base/err.h"
+
+/* One pair under way. */
+struct pair {
+    struct draft *draft;
+    const char *listen, *target; /* as written */
+    unsigned range;              /* ports of TARGET's range, 1 without one */
+    struct targets *shared;      /* the list where TARGET has no range; NULL for "-" */
+    char *why;
+    size_t why_cap;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(struct pair *p, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(p->why, p->why_cap, fmt, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+static bool has_target(const struct pair *p)
+{
+    return strcmp(p->target, "-") != 0;
+}
+
+/* Gives listener `l` its destinations; `offset` counts from the first port of LISTEN's range. */
+static int set_targets(struct pair *p, struct config_listener *l, unsigned offset)
+{
+    char why[512];
+    if (p->shared) {
+        l->to = targets_hold(p->shared);
+    } else if (has_target(p)) {
+        l->to = targets_parse(p->target, offset, why, sizeof why);
+        if (!l->to)
+            return refuse(p, "TARGET: %s", why);
+    }
+    return 0;
+}
+
+static int add_listener(struct pair *p, const struct endpoint *bind, unsigned offset)
+{
+    struct config_listener *l = config_add_listener(&p->draft->config);
+    if (!l)
+        return refuse(p, "%s", err_text(-ENOMEM));
+    const struct config_listener *each = &p->draft->each;
+    l->limits = each->limits;
+    l->timeouts = each->timeouts;
+    l->socket = each->socket;
+    l->relay = each->relay;
+    int err = endpoint_copy(&l->bind, bind, (uint16_t)(bind->port + offset));
+    return err ? refuse(p, "LISTEN: %s", err_text(err)) : set_targets(p, l, offset);
+}
+
+static int add_bind(struct pair *p, const struct endpoint *bind)
+{
+    unsigned ports = (unsigned)(bind->port_last - bind->port) + 1;
+    if (p->range > 1 && ports != p->range)
+        return refuse(
+            p,
+            "LISTEN \"%s\" has %u port%s and TARGET \"%s\" has %u; write ranges of the same "
+            "length, or a TARGET with one port",
+            bind->text, ports, ports == 1 ? "" : "s", p->target, p->range);
+    int err = 0;
+    for (unsigned offset = 0; offset < ports && !err; offset++)
+        err = add_listener(p, bind, offset);
+    return err;
+}
+
+static int parse_bind(struct pair *p, const char *item)
+{
+    char why[512];
+    struct endpoint bind;
+    if (*item == '\0' && *p->listen != '\0')
+        return refuse(p, "LISTEN \"%s\" has an empty item; write 8080,[::1]:8080", p->listen);
+    int err = endpoint_parse(item, ENDPOINT_LISTEN, &bind, why, sizeof why);
+    if (err)
+        return refuse(p, "LISTEN: %s", why);
+    err = add_bind(p, &bind);
+    endpoint_deinit(&bind);
+    return err;
+}
+
+static int add_binds(struct pair *p)
+{
+    char *copy = strdup(p->listen);
+    if (!copy)
+        return refuse(p, "%s", err_text(-ENOMEM));
+    int err = 0;
+    char *rest = copy;
+    for (char *item = strsep(&rest, ","); item && !err; item = strsep(&rest, ","))
+        err = parse_bind(p, item);
+    free(copy);
+    return err;
+}
+
+static int add_pair(struct pair *p)
+{
+    char why[512];
+    p->range = 1;
+    if (!has_target(p)) {
+        if (!p->draft->config.policy)
+            return refuse(p,
+                          "TARGET - means that a policy names the destination; add -p POLICY.lua, "
+                          "or write a host:port");
+        return add_binds(p);
+    }
+    p->range = targets_range(p->target, why, sizeof why);
+    if (p->range == 0)
+        return refuse(p, "TARGET: %s", why);
+    if (p->range == 1) {
+        p->shared = targets_parse(p->target, 0, why, sizeof why);
+        if (!p->shared)
+            return refuse(p, "TARGET: %s", why);
+    }
+    int err = add_binds(p);
+    targets_drop(p->shared);
+    return err;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* SO_REUSEPORT would let one address be bound twice, and the kernel would share out the clients. */
+static int refuse_twins(const struct config *c, char *why, size_t why_cap)
+{
+    const char **texts = malloc(c->n_listeners * sizeof *texts);
+    if (!texts) {
+        snprintf(why, why_cap, "%s", err_text(-ENOMEM));
+        return -ENOMEM;
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        const struct endpoint *bind = &c->listeners[i].bind;
+        if (bind->kind == ENDPOINT_UNIX || bind->port != 0) /* port 0 is another one each time */
+            texts[n++] = bind->text;
+    }
+    qsort(texts, n, sizeof *texts, by_text);
+    int err = 0;
+    for (size_t i = 1; i < n && !err; i++) {
+        if (strcmp(texts[i - 1], texts[i]) == 0) {
+            snprintf(why, why_cap, "LISTEN %s is given twice", texts[i]);
+            err = -EINVAL;
+        }
+    }
+    free(texts);
+    return err;
+}
+
+int options_add_listeners(struct draft *d, char *const *operands, size_t n, char *why,
+                          size_t why_cap)
+{
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        struct pair p = {.draft = d,
+                         .listen = operands[i],
+                         .target = operands[i + 1],
+                         .why = why,
+                         .why_cap = why_cap};
+        int err = add_pair(&p);
+        if (err)
+            return err;
+    }
+    return refuse_twins(&d->config, why, why_cap);
+}

@@ -1,0 +1,300 @@
+/* Every option: its names, what --help says of it, and how its value is read and where it goes. */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options_priv.h"
+#include "penstock/base/units.h"
+
+static const char *format_count(uint64_t bound, char *buf, size_t cap)
+{
+    snprintf(buf, cap, "%" PRIu64, bound);
+    return buf;
+}
+
+static int check_range(const struct option_spec *spec, uint64_t value)
+{
+    return value < spec->min || value > spec->max ? -ERANGE : 0;
+}
+
+static int store_flag(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)value;
+    *(bool *)field = spec->max != 0;
+    return 0;
+}
+
+static int store_u64(const struct option_spec *spec, void *field, const char *value)
+{
+    return units_parse_uint(value, spec->min, spec->max, field);
+}
+
+static int store_u32(const struct option_spec *spec, void *field, const char *value)
+{
+    uint64_t number;
+    int err = units_parse_uint(value, spec->min, spec->max, &number);
+    if (!err)
+        *(uint32_t *)field = (uint32_t)number;
+    return err;
+}
+
+static int store_workers(const struct option_spec *spec, void *field, const char *value)
+{
+    if (strcmp(value, "auto") != 0)
+        return store_u32(spec, field, value);
+    *(uint32_t *)field = 0;
+    return 0;
+}
+
+static int store_size64(const struct option_spec *spec, void *field, const char *value)
+{
+    uint64_t bytes;
+    int err = units_parse_size(value, &bytes);
+    if (!err)
+        err = check_range(spec, bytes);
+    if (!err)
+        *(uint64_t *)field = bytes;
+    return err;
+}
+
+static int store_size32(const struct option_spec *spec, void *field, const char *value)
+{
+    uint64_t bytes;
+    int err = store_size64(spec, &bytes, value);
+    if (!err)
+        *(uint32_t *)field = (uint32_t)bytes;
+    return err;
+}
+
+static int store_time_ms(const struct option_spec *spec, void *field, const char *value)
+{
+    uint64_t ms;
+    int err = units_parse_time_ms(value, &ms);
+    if (!err)
+        err = check_range(spec, ms);
+    if (!err)
+        *(uint64_t *)field = ms;
+    return err;
+}
+
+/* For the kernel's times in whole seconds. Rounded up: 0 would mean off. */
+static int store_time_s(const struct option_spec *spec, void *field, const char *value)
+{
+    uint64_t ms;
+    int err = store_time_ms(spec, &ms, value);
+    if (!err)
+        *(uint32_t *)field = (uint32_t)((ms + 999) / 1000);
+    return err;
+}
+
+static int store_word(const struct option_spec *spec, void *field, const char *value)
+{
+    for (int i = 0; spec->words[i]; i++) {
+        if (strcmp(spec->words[i], value) == 0) {
+            *(int *)field = i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+/* memcpy, because the field may be a `char *` or a `const char *`. */
+static int store_text(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    char *old, *copy;
+    if (*value == '\0')
+        return -EINVAL;
+    copy = strdup(value);
+    if (!copy)
+        return -ENOMEM;
+    memcpy(&old, field, sizeof old);
+    memcpy(field, &copy, sizeof copy);
+    free(old);
+    return 0;
+}
+
+static int store_log_file(const struct option_spec *spec, void *field, const char *value)
+{
+    return strcmp(value, "-") == 0 ? -EINVAL : store_text(spec, field, value);
+}
+
+static int store_ip(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    struct addr a;
+    int err = addr_parse_ip(value, &a);
+    if (!err)
+        *(struct addr *)field = a;
+    return err;
+}
+
+/* "9.9.9.9", "9.9.9.9:53", "2620:fe::fe", "[2620:fe::fe]:53" */
+static bool is_server(const char *text)
+{
+    struct addr ip;
+    struct endpoint e;
+    if (addr_parse_ip(text, &ip) == 0)
+        return true;
+    if (!strchr(text, '.') && *text != '[') /* an endpoint may be a bare port, a server may not */
+        return false;
+    if (endpoint_parse(text, ENDPOINT_DIAL, &e, NULL, 0))
+        return false;
+    bool good = e.kind == ENDPOINT_IP && e.port == e.port_last;
+    endpoint_deinit(&e);
+    return good;
+}
+
+static int store_servers(const struct option_spec *spec, void *field, const char *value)
+{
+    char *copy = strdup(value);
+    if (!copy)
+        return -ENOMEM;
+    bool good = true;
+    char *rest = copy;
+    for (char *item = strsep(&rest, ","); item && good; item = strsep(&rest, ","))
+        good = is_server(item);
+    free(copy);
+    return good ? store_text(spec, field, value) : -EINVAL;
+}
+
+static const struct option_type type_flag = {.store = store_flag};
+static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
+static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
+static const struct option_type type_workers = {
+    "a number of threads", "auto or a number up to 1024", store_workers, format_count};
+static const struct option_type type_size32 = {"a size", "4096, 64K or 1M", store_size32,
+                                               units_format_size};
+static const struct option_type type_size64 = {"a size", "4096, 64K, 1.5M or 1G", store_size64,
+                                               units_format_size};
+static const struct option_type type_time_ms = {"a time", "30, 500ms, 2m or 1h", store_time_ms,
+                                                units_format_time};
+static const struct option_type type_time_s = {"a time", "30, 2m or 1h", store_time_s,
+                                               units_format_time};
+static const struct option_type type_word = {"known", NULL, store_word, NULL};
+static const struct option_type type_policy = {"a file", "guard.lua", store_text, NULL};
+static const struct option_type type_pid_file = {"a file", "/run/penstock.pid", store_text, NULL};
+static const struct option_type type_log_file = {
+    "a file", "/var/log/penstock.log, or leave it out for standard error", store_log_file, NULL};
+static const struct option_type type_access = {
+    "a file", "/var/log/penstock-access.log, - for standard output, or off", store_text, NULL};
+static const struct option_type type_ip = {"an IP address", "192.0.2.1 or 2001:db8::1", store_ip,
+                                           NULL};
+static const struct option_type type_servers = {
+    "a list of IP addresses", "9.9.9.9 or 127.0.0.1:5353,[2620:fe::fe]:53", store_servers, NULL};
+
+static const char *const log_level_words[] = {
+#define X(name, word, priority) word,
+    LOG_LEVELS(X)
+#undef X
+        NULL};
+static const char *const log_format_words[] = {
+    [LOG_TEXT] = "text", [LOG_JSON] = "json", [LOG_JOURNAL] = "journal", [LOG_JOURNAL + 1] = NULL};
+static const char *const mode_words[] = {[RELAY_CHOICE_AUTO] = "auto",
+                                         [RELAY_CHOICE_COPY] = "copy",
+                                         [RELAY_CHOICE_SPLICE] = "splice",
+                                         [RELAY_CHOICE_SPLICE + 1] = NULL};
+
+#define AT(field) offsetof(struct draft, field)
+#define YEARS_10_MS (UINT64_C(10) * 365 * 24 * 3600 * 1000)
+#define HOURS_9_MS (UINT64_C(9) * 3600 * 1000) /* the kernel takes up to 32767 s */
+
+/* clang-format off */
+static const struct option_spec table[] = {
+    {GROUP_POLICY, 'p', "policy", "FILE", &type_policy, AT(config.policy), 0, 0, NULL,
+     "hooks that see every connection; where TARGET is -, its connect hook names the destination"},
+    {GROUP_POLICY, 0, "jit", NULL, &type_flag, AT(config.jit), 0, 1, NULL,
+     "compile policy code: loops over bytes run faster, but an endless one cannot be interrupted"},
+    {GROUP_POLICY, 0, "unsafe-lua", NULL, &type_flag, AT(config.unsafe_lua), 0, 1, NULL,
+     "open all Lua libraries to the policy: os.execute, io.popen, ffi, …"},
+    {GROUP_POLICY, 0, "seed", "N", &type_u64, AT(config.seed), 0, UINT64_MAX, NULL,
+     "seed of ps.random(), to repeat a run (default 0: the system's)"},
+
+    {GROUP_LIMITS, 0, "max-conns", "N", &type_u32, AT(config.max_conns), 0, UINT32_MAX, NULL,
+     "connections at once in the whole process; more wait in the backlog (default: as many as "
+     "ulimit -n has room for)"},
+    {GROUP_LIMITS, 0, "max-conns-listener", "N", &type_u32, AT(each.limits.conns), 0, UINT32_MAX, NULL,
+     "connections at once of each listener; more wait in the backlog"},
+    {GROUP_LIMITS, 0, "max-per-ip", "N", &type_u32, AT(each.limits.per_ip), 0, UINT32_MAX, NULL,
+     "connections at once of one client address (IPv6: of one /64); more are closed"},
+    {GROUP_LIMITS, 0, "max-rate", "N", &type_u32, AT(each.limits.rate), 0, UINT32_MAX, NULL,
+     "new connections a second of each listener; more wait in the backlog"},
+    {GROUP_LIMITS, 0, "rate-up", "SIZE", &type_size64, AT(each.limits.up_bytes), 0, INT64_MAX, NULL,
+     "bytes a second from client to upstream, of each connection (4096, 64K, 1.5M, 1G)"},
+    {GROUP_LIMITS, 0, "rate-down", "SIZE", &type_size64, AT(each.limits.down_bytes), 0, INT64_MAX, NULL,
+     "bytes a second from upstream to client, of each connection"},
+
+    {GROUP_TIMES, 0, "connect-timeout", "TIME", &type_time_ms, AT(each.timeouts.connect_ms), 0, YEARS_10_MS, NULL,
+     "to resolve and connect, all targets together (default 5s)"},
+    {GROUP_TIMES, 0, "first-byte-timeout", "TIME", &type_time_ms, AT(each.timeouts.first_byte_ms), 0, YEARS_10_MS, NULL,
+     "until the client sends its first byte (default off)"},
+    {GROUP_TIMES, 0, "idle-timeout", "TIME", &type_time_ms, AT(each.timeouts.idle_ms), 0, YEARS_10_MS, NULL,
+     "without a byte in either direction (default 1h)"},
+    {GROUP_TIMES, 0, "half-close-timeout", "TIME", &type_time_ms, AT(each.timeouts.half_closed_ms), 0, YEARS_10_MS, NULL,
+     "after one side has ended while the other moves next to nothing (default 1m)"},
+    {GROUP_TIMES, 0, "life-timeout", "TIME", &type_time_ms, AT(each.timeouts.life_ms), 0, YEARS_10_MS, NULL,
+     "of a whole connection, however busy it is (default off)"},
+    {GROUP_TIMES, 0, "drain-timeout", "TIME", &type_time_ms, AT(config.drain_ms), 0, YEARS_10_MS, NULL,
+     "how long connections may live on after TERM or INT (default 30s; 0 cuts them at once)"},
+
+    {GROUP_SOCKETS, 0, "bind-source", "IP", &type_ip, AT(each.socket.source), 0, 0, NULL,
+     "source address of connections to the upstream"},
+    {GROUP_SOCKETS, 0, "resolver", "IP[:PORT],…", &type_servers, AT(config.resolver), 0, 0, NULL,
+     "DNS servers to ask instead of those in /etc/resolv.conf"},
+    {GROUP_SOCKETS, 0, "nodelay", NULL, &type_flag, AT(each.socket.nodelay), 0, 1, NULL,
+     "send small writes at once on both sides (the default)"},
+    {GROUP_SOCKETS, 0, "no-nodelay", NULL, &type_flag, AT(each.socket.nodelay), 0, 0, NULL,
+     "let the kernel gather small writes into full packets (Nagle)"},
+    {GROUP_SOCKETS, 0, "keepalive", "TIME", &type_time_s, AT(each.socket.keepalive_s), 0, HOURS_9_MS, NULL,
+     "probe connections that were silent so many seconds (default off)"},
+    {GROUP_SOCKETS, 0, "rcvbuf", "SIZE", &type_size32, AT(each.socket.rcvbuf_bytes), 0, INT_MAX, NULL,
+     "receive buffer of each socket (default 0: the kernel tunes it)"},
+    {GROUP_SOCKETS, 0, "sndbuf", "SIZE", &type_size32, AT(each.socket.sndbuf_bytes), 0, INT_MAX, NULL,
+     "send buffer of each socket (default 0: the kernel tunes it)"},
+    {GROUP_SOCKETS, 0, "backlog", "N", &type_u32, AT(each.socket.backlog), 1, INT_MAX, NULL,
+     "connections that may wait to be accepted (default 4096, cut to net.core.somaxconn)"},
+
+    {GROUP_PROCESS, 0, "workers", "N|auto", &type_workers, AT(workers), 1, 1024, NULL,
+     "threads that serve (default auto: one for each usable CPU)"},
+    {GROUP_PROCESS, 0, "mode", "auto|copy|splice", &type_word, AT(mode), 0, 0, mode_words,
+     "how bytes are moved: auto copies what is small and splices what is bulk (default auto)"},
+    {GROUP_PROCESS, 0, "spin", "USEC", &type_u32, AT(config.spin_us), 0, 1000000, NULL,
+     "poll for so many microseconds before sleeping: latency for CPU time (default 0)"},
+    {GROUP_PROCESS, 0, "pid-file", "PATH", &type_pid_file, AT(config.pid_file), 0, 0, NULL,
+     "holds the process id from when all is bound to the end"},
+
+    {GROUP_LOGS, 0, "log", "LEVEL", &type_word, AT(log_level), 0, 0, log_level_words,
+     "error, warn, info or debug (default info)"},
+    {GROUP_LOGS, 0, "log-format", "text|json|journal", &type_word, AT(log_format), 0, 0, log_format_words,
+     "default text; journal when standard error goes to systemd's journal"},
+    {GROUP_LOGS, 0, "log-file", "PATH", &type_log_file, AT(config.log.file), 0, 0, NULL,
+     "instead of standard error; opened anew on USR1"},
+    {GROUP_LOGS, 0, "access-log", "PATH|-|off", &type_access, AT(config.log.access_file), 0, 0, NULL,
+     "one line for each connection, at its end (default: with the other lines; -: standard output)"},
+
+    {GROUP_MEET, 'V', "version", NULL, NULL, 0, 0, 0, NULL,
+     "show the version, how it was built, and its libraries"},
+    {GROUP_MEET, 'h', "help", NULL, NULL, 0, 0, 0, NULL, "show this"},
+};
+/* clang-format on */
+
+const struct option_spec *options_table(size_t *n)
+{
+    *n = sizeof table / sizeof table[0];
+    return table;
+}
+
+const char *options_join_words(const char *const *words, char *buf, size_t cap)
+{
+    size_t len = 0;
+    buf[0] = '\0';
+    for (size_t i = 0; words[i] && len < cap; i++) {
+        const char *between = i == 0 ? "" : words[i + 1] ? ", " : " or ";
+        int n = snprintf(buf + len, cap - len, "%s%s", between, words[i]);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    return buf;
+}

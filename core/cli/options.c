@@ -1,0 +1,311 @@
+/* Walks argv: options into a draft, the other words into operands, and then into a config. */
+#include "penstock/cli/options.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "options_priv.h"
+#include "penstock/base/err.h"
+
+/* One options_parse() under way. */
+struct walk {
+    struct draft draft;
+    char *const *argv;
+    int argc;
+    int next;        /* argv[next] has not been looked at */
+    char **operands; /* room for argc */
+    size_t n_operands;
+    char *why;
+    size_t why_cap;
+};
+
+__attribute__((format(printf, 2, 3))) static enum options_result refuse(struct walk *w,
+                                                                        const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(w->why, w->why_cap, fmt, args);
+    va_end(args);
+    return OPTIONS_WRONG;
+}
+
+/* ---- one option ---- */
+
+const struct option_spec *options_find(const char *name)
+{
+    size_t n;
+    const struct option_spec *table = options_table(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    }
+    return NULL;
+}
+
+static const struct option_spec *find_letter(char letter)
+{
+    size_t n;
+    const struct option_spec *table = options_table(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (table[i].letter == letter)
+            return &table[i];
+    }
+    return NULL;
+}
+
+/* What to write for this option: "30, 500ms, 2m or 1h". */
+static const char *good_values(const struct option_spec *spec, char *buf, size_t cap)
+{
+    char min[32], max[32];
+    if (spec->words)
+        return options_join_words(spec->words, buf, cap);
+    if (spec->type->write)
+        return spec->type->write;
+    spec->type->format(spec->min, min, sizeof min);
+    spec->type->format(spec->max, max, sizeof max);
+    snprintf(buf, cap, "%s to %s", min, max);
+    return buf;
+}
+
+static enum options_result refuse_value(struct walk *w, const struct option_spec *spec,
+                                        const char *value, int err)
+{
+    char good[128], min[32], max[32];
+    if (err == -ENOMEM)
+        return refuse(w, "--%s: %s", spec->name, err_text(err));
+    if (err == -ERANGE && spec->type->format)
+        return refuse(w, "--%s: \"%s\" is out of range; write %s to %s", spec->name, value,
+                      spec->type->format(spec->min, min, sizeof min),
+                      spec->type->format(spec->max, max, sizeof max));
+    return refuse(w, "--%s: \"%s\" is not %s; write %s", spec->name, value, spec->type->what,
+                  good_values(spec, good, sizeof good));
+}
+
+/* `value` is NULL for options that take none. */
+static enum options_result apply(struct walk *w, const struct option_spec *spec, const char *value)
+{
+    if (!spec->type)
+        return spec->letter == 'h' ? OPTIONS_HELP : OPTIONS_VERSION;
+    if (spec->letter == 'p' && w->draft.config.policy)
+        return refuse(w, "--policy is given twice (%s, %s); this version takes one",
+                      w->draft.config.policy, value);
+    int err = spec->type->store(spec, (char *)&w->draft + spec->offset, value);
+    return err ? refuse_value(w, spec, value, err) : OPTIONS_RUN;
+}
+
+/* Takes the value from the next word; when that looks like an option, a value was forgotten. */
+static enum options_result apply_next(struct walk *w, const struct option_spec *spec)
+{
+    char good[128];
+    const char *value = w->next < w->argc ? w->argv[w->next] : NULL;
+    if (!value || strncmp(value, "--", 2) == 0)
+        return refuse(w, "--%s needs a value, %s; write %s", spec->name, spec->arg,
+                      good_values(spec, good, sizeof good));
+    w->next++;
+    return apply(w, spec, value);
+}
+
+static enum options_result refuse_unknown(struct walk *w, const char *name)
+{
+    /* Documented for later versions: told apart from a slip of the finger. */
+    static const char *const planned[] = {
+        "accept-proxy", "admin",         "handshake-timeout", "send-proxy", "tls",      "tls-ca",
+        "tls-cert",     "tls-client-ca", "tls-insecure",      "tls-key",    "tls-name", "user"};
+    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
+        if (strcmp(planned[i], name) == 0)
+            return refuse(w, "--%s is not in this version", name);
+    }
+    const char *nearest = options_nearest(name);
+    if (nearest)
+        return refuse(w, "unknown option --%s; did you mean --%s?", name, nearest);
+    return refuse(w, "unknown option --%s; penstock --help lists them", name);
+}
+
+/* "--name", "--name value" or "--name=value" */
+static enum options_result parse_long(struct walk *w, const char *word)
+{
+    const char *equals = strchr(word, '=');
+    char *name = strndup(word, equals ? (size_t)(equals - word) : strlen(word));
+    if (!name)
+        return refuse(w, "%s", err_text(-ENOMEM));
+    const struct option_spec *spec = options_find(name);
+    enum options_result result;
+    if (!spec)
+        result = refuse_unknown(w, name);
+    else if (spec->arg)
+        result = equals ? apply(w, spec, equals + 1) : apply_next(w, spec);
+    else if (equals)
+        result = refuse(w, "--%s takes no value; write --%s alone", name, name);
+    else
+        result = apply(w, spec, NULL);
+    free(name);
+    return result;
+}
+
+/* "-p FILE", "-pFILE", or letters together: "-hV" */
+static enum options_result parse_short(struct walk *w, const char *letters)
+{
+    if (letters[1] && options_find(letters)) /* "-policy" would read the file "olicy" */
+        return refuse(w, "unknown option -%s; did you mean --%s?", letters, letters);
+    for (; *letters; letters++) {
+        const struct option_spec *spec = find_letter(*letters);
+        if (!spec)
+            return refuse(w, "unknown option -%c; penstock --help lists them", *letters);
+        if (spec->arg && letters[1])
+            return apply(w, spec, letters + 1);
+        enum options_result result = spec->arg ? apply_next(w, spec) : apply(w, spec, NULL);
+        if (result != OPTIONS_RUN)
+            return result;
+    }
+    return OPTIONS_RUN;
+}
+
+/* ---- all of them ---- */
+
+static enum options_result parse_words(struct walk *w)
+{
+    enum options_result result = OPTIONS_RUN;
+    bool options_ended = false;
+    while (result == OPTIONS_RUN && w->next < w->argc) {
+        char *word = w->argv[w->next++];
+        if (options_ended || word[0] != '-' || word[1] == '\0')
+            w->operands[w->n_operands++] = word;
+        else if (strcmp(word, "--") == 0)
+            options_ended = true;
+        else
+            result = word[1] == '-' ? parse_long(w, word + 2) : parse_short(w, word + 1);
+    }
+    return result;
+}
+
+static enum options_result check_operands(struct walk *w)
+{
+    static const char *const planned[] = {"run", "check", "test", "ctl", "top", "toxiproxy"};
+    const char *policy = w->draft.config.policy;
+    const char *first = w->n_operands ? w->operands[0] : "";
+    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
+        if (strcmp(first, planned[i]) == 0)
+            return refuse(w,
+                          "\"penstock %s\" is not in this version; it forwards: "
+                          "penstock 8080 db.internal:5432",
+                          first);
+    }
+    size_t len = strlen(first);
+    if (len > 4 && strcmp(first + len - 4, ".lua") == 0)
+        return refuse(w, "\"%s\" is no address; if it is a policy, write -p %s", first, first);
+    if (w->n_operands == 0 && policy)
+        return refuse(w,
+                      "-p %s needs a LISTEN and a TARGET: penstock -p %s 8080 db.internal:5432, "
+                      "or 8080 - where its connect hook names the destination",
+                      policy, policy);
+    if (w->n_operands == 0)
+        return refuse(w, "LISTEN and TARGET are missing: penstock 8080 db.internal:5432");
+    if (w->n_operands % 2 != 0)
+        return refuse(w, "LISTEN \"%s\" has no TARGET: write penstock %s%s db.internal:5432",
+                      w->operands[w->n_operands - 1], w->n_operands > 1 ? "… " : "",
+                      w->operands[w->n_operands - 1]);
+    return OPTIONS_RUN;
+}
+
+/* What the draft keeps apart goes into the config. */
+static void settle(struct draft *d)
+{
+    struct config *c = &d->config;
+    c->workers = d->workers ? d->workers : options_auto_workers();
+    c->log.level = (enum log_level)d->log_level;
+    d->each.relay = (enum relay_choice)d->mode;
+    if (d->log_format >= 0)
+        c->log.format = (enum log_format)d->log_format;
+    else if (!c->log.file)
+        c->log.format = options_default_log_format(getenv("JOURNAL_STREAM"), STDERR_FILENO);
+}
+
+static enum options_result parse_all(struct walk *w)
+{
+    enum options_result result = parse_words(w);
+    if (result == OPTIONS_RUN)
+        result = check_operands(w);
+    if (result != OPTIONS_RUN)
+        return result;
+    settle(&w->draft);
+    int err = options_add_listeners(&w->draft, w->operands, w->n_operands, w->why, w->why_cap);
+    return err ? OPTIONS_WRONG : OPTIONS_RUN;
+}
+
+/* The defaults that config_add_listener() gives. */
+static int draft_init(struct draft *d)
+{
+    struct config scratch;
+    config_init(&scratch);
+    const struct config_listener *l = config_add_listener(&scratch);
+    if (!l)
+        return -ENOMEM;
+    *d = (struct draft){.log_format = -1, .each = *l};
+    config_init(&d->config);
+    d->log_level = (int)d->config.log.level;
+    d->mode = (int)l->relay;
+    config_deinit(&scratch);
+    return 0;
+}
+
+enum options_result options_parse(int argc, char *const argv[], struct config *config, char *why,
+                                  size_t why_cap)
+{
+    config_init(config);
+    if (argc <= 1)
+        return OPTIONS_NOTHING;
+    struct walk w = {.argv = argv, .argc = argc, .next = 1, .why = why, .why_cap = why_cap};
+    w.operands = calloc((size_t)argc, sizeof *w.operands);
+    if (!w.operands || draft_init(&w.draft)) {
+        free(w.operands);
+        return refuse(&w, "%s", err_text(-ENOMEM));
+    }
+    enum options_result result = parse_all(&w);
+    free(w.operands);
+    if (result == OPTIONS_RUN)
+        *config = w.draft.config;
+    else
+        config_deinit(&w.draft.config);
+    return result;
+}
+
+/* ---- defaults that depend on where we run ---- */
+
+uint32_t options_auto_workers(void)
+{
+    uint32_t n = 0;
+#ifdef __linux__
+    /* The kernel refuses a set smaller than its own: grow until it fits. */
+    for (int cpus = 1024; n == 0 && cpus <= 1 << 16; cpus *= 2) {
+        size_t size = CPU_ALLOC_SIZE(cpus);
+        cpu_set_t *set = CPU_ALLOC(cpus);
+        if (!set)
+            break;
+        if (sched_getaffinity(0, size, set) == 0)
+            n = (uint32_t)CPU_COUNT_S(size, set);
+        CPU_FREE(set);
+    }
+#endif
+    if (n == 0) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        n = online > 0 ? (uint32_t)online : 1;
+    }
+    return n > 1024 ? 1024 : n; /* as many as --workers takes */
+}
+
+enum log_format options_default_log_format(const char *journal_stream, int fd)
+{
+    struct stat st;
+    unsigned long long device, inode;
+    char rest;
+    if (!journal_stream || sscanf(journal_stream, "%llu:%llu%c", &device, &inode, &rest) != 2 ||
+        fstat(fd, &st) != 0)
+        return LOG_TEXT;
+    return st.st_dev == device && st.st_ino == inode ? LOG_JOURNAL : LOG_TEXT;
+}

@@ -1,0 +1,36 @@
+/* What the parts of the command line share: the table's types, and the draft that parsing fills. */
+#ifndef PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
+#define PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
+
+#include "penstock/cli/options.h"
+
+/* How a kind of value is read, and how to speak of it. */
+struct option_type {
+    const char *what;  /* "a time": what a bad value is not */
+    const char *write; /* examples of good ones; NULL: they come from the words or the bounds */
+    /* Reads `value` into *field. 0; or -EINVAL, -ERANGE (not in [min, max]) or -ENOMEM, and *field
+     * is as it was. */
+    int (*store)(const struct option_spec *spec, void *field, const char *value);
+    /* A bound as text, for types with bounds. */
+    const char *(*format)(uint64_t bound, char *buf, size_t cap);
+};
+
+/* What the options say, before there are listeners to say it of. Words are kept as their index. */
+struct draft {
+    struct config config;
+    struct config_listener each; /* limits, times and socket options of every listener */
+    uint32_t workers;            /* 0: auto */
+    int mode;                    /* enum relay_choice */
+    int log_level;               /* enum log_level */
+    int log_format;              /* enum log_format, -1 when not given */
+};
+
+/* "error, warn, info or debug". Returns `buf`. */
+const char *options_join_words(const char *const *words, char *buf, size_t cap);
+
+/* Makes the listeners of d->config from the pairs LISTEN TARGET. 0, or a negative error with a
+ * message in `why`. */
+int options_add_listeners(struct draft *d, char *const *operands, size_t n, char *why,
+                          size_t why_cap);
+
+#endif

@@ -1,0 +1,76 @@
+/* Which option somebody meant who typed another word. */
+#include <stdbool.h>
+#include <string.h>
+
+#include "penstock/cli/options.h"
+
+enum { LONGEST = 40 };
+
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* Letters to insert, drop, change or swap to make `b` of `a`; both at most LONGEST long. */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned d[LONGEST + 1][LONGEST + 1];
+    size_t la = strlen(a), lb = strlen(b);
+    for (size_t i = 0; i <= la; i++)
+        d[i][0] = (unsigned)i;
+    for (size_t j = 0; j <= lb; j++)
+        d[0][j] = (unsigned)j;
+    for (size_t i = 1; i <= la; i++) {
+        for (size_t j = 1; j <= lb; j++) {
+            unsigned changed = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            d[i][j] = least(changed, least(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    }
+    return d[la][lb];
+}
+
+/* The shortest name that has `typed` as a part: "timeout" is no misspelling, but half a name. */
+static const char *containing(const struct option_spec *table, size_t n, const char *typed)
+{
+    const char *best = NULL;
+    for (size_t i = 0; i < n && strlen(typed) >= 3; i++) {
+        if (strstr(table[i].name, typed) && (!best || strlen(table[i].name) < strlen(best)))
+            best = table[i].name;
+    }
+    return best;
+}
+
+/* The longest name that `typed` begins with: --log for "log-level". */
+static const char *beginning(const struct option_spec *table, size_t n, const char *typed)
+{
+    const char *best = NULL;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(table[i].name);
+        if (strncmp(typed, table[i].name, len) == 0 && (!best || len > strlen(best)))
+            best = table[i].name;
+    }
+    return best;
+}
+
+const char *options_nearest(const char *typed)
+{
+    size_t n, len = strlen(typed);
+    const struct option_spec *table = options_table(&n);
+    if (len < 2 || len > LONGEST)
+        return NULL;
+    /* Two of five letters may be wrong: enough for --max-connections, too few to fit any word. */
+    const char *best = NULL;
+    unsigned best_distance = (unsigned)len * 2 / 5 + 1;
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = distance(typed, table[i].name);
+        if (d < best_distance) {
+            best = table[i].name;
+            best_distance = d;
+        }
+    }
+    if (!best)
+        best = containing(table, n, typed);
+    return best ? best : beginning(table, n, typed);
+}

@@ -1,0 +1,402 @@
+/* One direction a→b. Knows streams, buffers and pipes; nothing of connections, targets or Lua. */
+#include "penstock/net/relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+enum {
+    FULL_READS = 3,              /* full reads in a row that show a bulk transfer */
+    SMALL_SPLICES = 8,           /* splices in a row under SPLICE_WORTH that show it is over */
+    SPLICE_WORTH = 16 * 1024,    /* copying is cheaper below (docs/benchmarks.md) */
+    STEPS_PER_TURN = 16,         /* then others have their turn */
+};
+
+/* A bandwidth limit of one direction. */
+struct relay_rate {
+    struct rate bucket;
+    struct timer timer;
+    struct relay *relay;
+};
+
+/* What one step of the pump leads to. */
+enum step {
+    AGAIN, /* there may be more to do */
+    STOP,  /* blocked, waiting, or over */
+};
+
+static void on_turn(struct loop_task *task)
+{
+    struct relay *r = container_of(task, struct relay, task);
+    r->ops->on_ready(r);
+}
+
+void relay_init(struct relay *r, enum relay_direction direction, struct loop *loop, struct stream *from,
+                struct stream *to, const struct relay_ops *ops)
+{
+    *r = (struct relay){.from = from, .to = to, .loop = loop, .ops = ops, .direction = (uint8_t)direction};
+    r->task.run = on_turn;
+    list_init(&r->task.node);
+}
+
+void relay_deinit(struct relay *r)
+{
+    loop_forget(&r->task);
+    relay_limit(r, 0);
+    if (r->pipe)
+        pipe_pool_put(&r->loop->pipes, r->pipe);
+    r->pipe = NULL;
+    buf_pool_give_back(&r->loop->bufs, &r->held);
+}
+
+static void relay_in_c(struct relay *r)
+{
+    r->mode = r->choice == RELAY_CHOICE_SPLICE ? RELAY_SPLICE : RELAY_COPY;
+}
+
+void relay_start(struct relay *r, enum relay_choice choice, bool script)
+{
+    r->choice = (uint8_t)choice;
+    r->state = RELAY_OPEN;
+    if (script)
+        r->mode = RELAY_SCRIPT;
+    else
+        relay_in_c(r);
+}
+
+static void on_rate_timer(struct timer *timer)
+{
+    struct relay *r = container_of(timer, struct relay_rate, timer)->relay;
+    r->ops->on_ready(r);
+}
+
+int relay_limit(struct relay *r, uint64_t bytes_per_second)
+{
+    if (!bytes_per_second) {
+        if (r->rate)
+            timers_stop(&r->loop->timers, &r->rate->timer);
+        free(r->rate);
+        r->rate = NULL;
+        return 0;
+    }
+    if (!r->rate) {
+        r->rate = calloc(1, sizeof *r->rate);
+        if (!r->rate)
+            return -ENOMEM;
+        r->rate->relay = r;
+        timer_init(&r->rate->timer, on_rate_timer);
+    }
+    rate_init(&r->rate->bucket, bytes_per_second, 0, r->loop->now_ns);
+    return 0;
+}
+
+/* How many bytes may be read now, at most `want`. 0 starts the timer that pumps again; a quarter of the burst at
+ * a time keeps a slow limit from waking for single bytes. */
+static size_t allowance(struct relay *r, size_t want)
+{
+    if (!r->rate)
+        return want;
+    struct rate *bucket = &r->rate->bucket;
+    uint64_t quantum = bucket->burst / 4 ? bucket->burst / 4 : 1;
+    uint64_t there = rate_available(bucket, r->loop->now_ns);
+    if (there < quantum) {
+        if (!timer_is_active(&r->rate->timer))
+            loop_timer(r->loop, &r->rate->timer, rate_wait_ms(bucket, quantum));
+        return 0;
+    }
+    return there < want ? (size_t)there : want;
+}
+
+static void count(struct relay *r, size_t n)
+{
+    r->bytes += n;
+    if (r->rate)
+        rate_take(&r->rate->bucket, n);
+}
+
+static enum step broken(struct relay *r)
+{
+    r->state = RELAY_BROKEN;
+    return STOP;
+}
+
+/* The source has nothing more and all of it has been delivered. */
+static enum step end(struct relay *r)
+{
+    if (r->from->err)
+        return broken(r);
+    if (!r->last) {
+        int err = stream_shutdown(r->to);
+        if (err) {
+            r->to->err = r->to->err ? r->to->err : err;
+            return broken(r);
+        }
+    }
+    r->state = RELAY_ENDED;
+    return STOP;
+}
+
+static enum step flush_held(struct relay *r)
+{
+    ssize_t n = stream_write(r->to, buf_bytes(&r->held), buf_len(&r->held));
+    if (n < 0)
+        return broken(r);
+    buf_consume(&r->held, (size_t)n);
+    if (buf_len(&r->held))
+        return STOP;
+    buf_pool_give_back(&r->loop->bufs, &r->held);
+    return AGAIN;
+}
+
+#ifdef SPLICE_F_MOVE
+static enum step flush_pipe(struct relay *r)
+{
+    while (r->pipe->held_bytes) {
+        ssize_t n = splice(r->pipe->rd, NULL, r->to->entry.fd, NULL, r->pipe->held_bytes,
+                           SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+        if (n > 0) {
+            r->pipe->held_bytes -= (size_t)n;
+        } else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            r->to->writable = false;
+            return STOP;
+        } else if (n == 0 || errno != EINTR) {
+            r->to->err = r->to->err ? r->to->err : (n ? -errno : -EPIPE);
+            return broken(r);
+        }
+    }
+    return AGAIN;
+}
+#else
+static enum step flush_pipe(struct relay *r)
+{
+    (void)r;
+    return AGAIN;
+}
+#endif
+
+/* A bulk transfer earns larger reads, or splice where it is allowed. */
+static void note_read(struct relay *r, size_t n)
+{
+    if (n < BUF_POOL_SMALL) {
+        r->full_reads = 0;
+        return;
+    }
+    if (r->full_reads < FULL_READS)
+        r->full_reads++;
+    if (r->full_reads == FULL_READS && r->mode == RELAY_COPY && r->choice == RELAY_CHOICE_AUTO &&
+        !r->from->urgent) {
+        r->mode = RELAY_SPLICE;
+        r->small_splices = 0;
+    }
+}
+
+/* Reads a chunk into the loop's buffer. Returns its length; 0 when there is none, with *next as the step. */
+static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
+{
+    size_t want = allowance(r, r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE);
+    *next = STOP;
+    if (!want)
+        return 0;
+    *bytes = buf_pool_current(&r->loop->bufs);
+    if (!*bytes) {
+        r->from->err = -ENOMEM;
+        broken(r);
+        return 0;
+    }
+    ssize_t n = stream_read(r->from, *bytes, want);
+    if (n <= 0) {
+        *next = n == -EAGAIN ? STOP : AGAIN; /* AGAIN: the next step sees the end */
+        return 0;
+    }
+    count(r, (size_t)n);
+    note_read(r, (size_t)n);
+    return (size_t)n;
+}
+
+static enum step copy(struct relay *r)
+{
+    char *bytes;
+    enum step next;
+    size_t n = read_chunk(r, &bytes, &next);
+    if (!n)
+        return next;
+    ssize_t put = stream_write(r->to, bytes, n);
+    if (put < 0)
+        return broken(r);
+    if ((size_t)put == n)
+        return AGAIN;
+    buf_pool_hand_over(&r->loop->bufs, &r->held, (size_t)put, n);
+    return STOP;
+}
+
+static enum step answer(struct relay *r, enum relay_verdict verdict)
+{
+    if (verdict == RELAY_FAIL || r->state == RELAY_BROKEN)
+        return broken(r);
+    if (verdict == RELAY_PASS)
+        relay_in_c(r);
+    return AGAIN;
+}
+
+static enum step script(struct relay *r)
+{
+    char *bytes;
+    enum step next;
+    enum relay_verdict verdict = RELAY_GO_ON;
+    size_t n = read_chunk(r, &bytes, &next);
+    if (!n)
+        return next;
+    r->waiting = true;
+    if (!r->ops->on_data(r, bytes, n, &verdict))
+        return STOP;
+    r->waiting = false;
+    return answer(r, verdict);
+}
+
+#ifdef SPLICE_F_MOVE
+static void no_more_splice(struct relay *r)
+{
+    r->choice = RELAY_CHOICE_COPY;
+    r->mode = RELAY_COPY;
+}
+
+static enum step splice_failed(struct relay *r)
+{
+    if (errno == EINTR)
+        return AGAIN;
+    if (errno == EINVAL) { /* this kind of socket cannot */
+        no_more_splice(r);
+        return AGAIN;
+    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK) {
+        r->from->err = r->from->err ? r->from->err : -errno;
+        r->from->eof = true;
+        return AGAIN;
+    }
+    if (r->from->urgent) { /* EAGAIN at an urgent mark, too: only recv() gets past it */
+        no_more_splice(r);
+        return AGAIN;
+    }
+    r->from->readable = false;
+    return STOP;
+}
+
+static enum step splice_on(struct relay *r)
+{
+    size_t want = allowance(r, BUF_POOL_LARGE * 4);
+    if (!want)
+        return STOP;
+    if (!r->pipe)
+        r->pipe = pipe_pool_get(&r->loop->pipes);
+    if (!r->pipe) {
+        no_more_splice(r);
+        return AGAIN;
+    }
+    ssize_t n = splice(r->from->entry.fd, NULL, r->pipe->wr, NULL,
+                       want < r->pipe->size_bytes ? want : r->pipe->size_bytes,
+                       SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (n < 0)
+        return splice_failed(r);
+    if (n == 0)
+        return copy(r); /* the end, or an urgent mark with the end behind it: recv() knows */
+    count(r, (size_t)n);
+    r->pipe->held_bytes = (size_t)n;
+    r->small_splices = n < SPLICE_WORTH ? r->small_splices + 1 : 0;
+    if (r->small_splices == SMALL_SPLICES && r->choice == RELAY_CHOICE_AUTO) {
+        r->mode = RELAY_COPY;
+        r->full_reads = 0;
+    }
+    return AGAIN;
+}
+#else
+static enum step splice_on(struct relay *r)
+{
+    r->choice = RELAY_CHOICE_COPY;
+    r->mode = RELAY_COPY;
+    return AGAIN;
+}
+#endif
+
+static enum step step(struct relay *r)
+{
+    if (relay_held(r)) {
+        if (!r->to->writable)
+            return STOP;
+        return buf_len(&r->held) ? flush_held(r) : flush_pipe(r);
+    }
+    if (r->waiting)
+        return STOP;
+    if (r->from->eof)
+        return end(r);
+    if (!r->from->readable || !r->to->writable)
+        return STOP;
+    switch (r->mode) {
+    case RELAY_SPLICE:
+        return splice_on(r);
+    case RELAY_SCRIPT:
+        return script(r);
+    default:
+        return copy(r);
+    }
+}
+
+bool relay_pump(struct relay *r)
+{
+    if (r->state != RELAY_OPEN || r->pumping)
+        return false;
+    uint64_t bytes_before = r->bytes;
+    size_t held_before = relay_held(r);
+    r->pumping = true;
+    int steps = 0;
+    while (r->state == RELAY_OPEN && step(r) == AGAIN)
+        if (++steps == STEPS_PER_TURN) {
+            loop_ready(r->loop, &r->task);
+            break;
+        }
+    r->pumping = false;
+    if (r->pipe && (!r->pipe->held_bytes || r->state != RELAY_OPEN)) {
+        pipe_pool_put(&r->loop->pipes, r->pipe);
+        r->pipe = NULL;
+    }
+    return r->bytes != bytes_before || relay_held(r) != held_before;
+}
+
+int relay_write(struct relay *r, const void *bytes, size_t n)
+{
+    ssize_t put = 0;
+    if (r->state == RELAY_BROKEN)
+        return r->to->err ? r->to->err : -EPIPE;
+    if (!relay_held(r) && r->to->writable) {
+        put = stream_write(r->to, bytes, n);
+        if (put < 0) {
+            broken(r);
+            return (int)put;
+        }
+    }
+    if ((size_t)put == n)
+        return 0;
+    int err = buf_append(&r->held, (const char *)bytes + put, n - (size_t)put);
+    if (err) { /* half a chunk must never pass for the whole */
+        r->to->err = err;
+        broken(r);
+    }
+    return err;
+}
+
+void relay_data_done(struct relay *r, enum relay_verdict verdict)
+{
+    r->waiting = false;
+    if (r->state == RELAY_OPEN)
+        answer(r, verdict);
+}
+
+size_t relay_held(const struct relay *r)
+{
+    return buf_len(&r->held) + (r->pipe ? r->pipe->held_bytes : 0);
+}
+
+const char *relay_mode_name(const struct relay *r)
+{
+    static const char *const names[] = {"copy", "splice", "lua"};
+    return names[r->mode];
+}

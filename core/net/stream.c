@@ -1,0 +1,107 @@
+/* One endpoint: system calls on a socket, and what they said last. Decides nothing. */
+#include "penstock/net/stream.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
+
+void stream_init(struct stream *s, void (*on_event)(struct poller_entry *entry, unsigned events))
+{
+    /* A fresh socket takes bytes; whether it has some, the first event tells. */
+    *s = (struct stream){.entry = {.on_event = on_event, .fd = -1}, .writable = true};
+}
+
+void stream_note_events(struct stream *s, unsigned events)
+{
+    if (events & (POLLER_IN | POLLER_END | POLLER_ERROR | POLLER_URGENT))
+        s->readable = true;
+    if (events & (POLLER_OUT | POLLER_ERROR))
+        s->writable = true;
+    if (events & (POLLER_END | POLLER_ERROR | POLLER_URGENT))
+        s->read_on = true;
+    if (events & POLLER_URGENT)
+        s->urgent = true;
+}
+
+static ssize_t failed(struct stream *s)
+{
+    int err = -errno;
+    if (!s->err)
+        s->err = err;
+    return err;
+}
+
+ssize_t stream_read(struct stream *s, void *buf, size_t n)
+{
+    ssize_t got;
+    do
+        got = recv(s->entry.fd, buf, n, 0);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an urgent mark
+         * cuts reads short too, and has made its edge already. */
+        if ((size_t)got < n && !s->read_on)
+            s->readable = false;
+        return got;
+    }
+    s->readable = false;
+    if (got == 0) {
+        s->eof = true;
+        return 0;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return -EAGAIN;
+    s->eof = true;
+    return failed(s);
+}
+
+ssize_t stream_write(struct stream *s, const void *buf, size_t n)
+{
+    ssize_t put;
+    do
+        put = send(s->entry.fd, buf, n, MSG_NOSIGNAL);
+    while (put < 0 && errno == EINTR);
+    if (put < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        /* What it sent before it went away may still be waiting to be read. */
+        s->readable = s->read_on = true;
+        return failed(s);
+    }
+    if (put < 0)
+        put = 0;
+    if ((size_t)put < n)
+        s->writable = false;
+    return put;
+}
+
+int stream_shutdown(struct stream *s)
+{
+    s->shut = true;
+    return shutdown(s->entry.fd, SHUT_WR) ? -errno : 0;
+}
+
+size_t stream_unsent(const struct stream *s)
+{
+#ifdef SIOCOUTQ
+    int n;
+    if (stream_is_open(s) && ioctl(s->entry.fd, SIOCOUTQ, &n) == 0 && n > 0)
+        return (size_t)n;
+#endif
+    return 0;
+}
+
+void stream_close(struct stream *s)
+{
+    poller_close(&s->entry);
+}
+
+void stream_abort(struct stream *s)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    if (!stream_is_open(s))
+        return;
+    setsockopt(s->entry.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    poller_close(&s->entry);
+}

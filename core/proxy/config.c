@@ -1,0 +1,59 @@
+/* Defaults and ownership of a config. Knows nothing of where the values come from. */
+#include "penstock/proxy/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void config_init(struct config *c)
+{
+    *c = (struct config){
+        .workers = 1,
+        .drain_ms = 30 * 1000,
+        .log = {.level = LOG_INFO, .format = LOG_TEXT},
+    };
+}
+
+static void listener_init(struct config_listener *l)
+{
+    *l = (struct config_listener){
+        .timeouts = {.connect_ms = 5 * 1000, .idle_ms = 3600 * 1000, .half_closed_ms = 60 * 1000},
+        .socket = {.nodelay = true, .backlog = 4096},
+        .relay = RELAY_CHOICE_AUTO,
+    };
+    l->socket.source.sa.sa_family = AF_UNSPEC;
+}
+
+static void listener_deinit(struct config_listener *l)
+{
+    free(l->name);
+    endpoint_deinit(&l->bind);
+    targets_drop(l->to);
+}
+
+void config_deinit(struct config *c)
+{
+    for (size_t i = 0; i < c->n_listeners; i++)
+        listener_deinit(&c->listeners[i]);
+    free(c->listeners);
+    free(c->policy);
+    free(c->resolver);
+    free(c->pid_file);
+    free((void *)c->log.file);
+    free((void *)c->log.access_file);
+    *c = (struct config){0};
+}
+
+struct config_listener *config_add_listener(struct config *c)
+{
+    size_t n = c->n_listeners;
+    /* Room doubles (a range can mean 65535 listeners): it is full when n is a power of two. */
+    if ((n & (n - 1)) == 0) {
+        struct config_listener *grown = realloc(c->listeners, (n ? 2 * n : 1) * sizeof *grown);
+        if (!grown)
+            return NULL;
+        c->listeners = grown;
+    }
+    c->n_listeners++;
+    listener_init(&c->listeners[n]);
+    return &c->listeners[n];
+}

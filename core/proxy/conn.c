@@ -1,0 +1,521 @@
+/* A connection's life. The order of its states, and the one place that ends it; what it decides with is policy.h,
+ * what it moves bytes with is relay.h. Deadlines are in conn_deadline.c, what a log line needs in conn_log.c. */
+#include "penstock/proxy/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "conn_priv.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/proxy/clients.h"
+#include "penstock/proxy/config.h"
+#include "penstock/proxy/listener.h"
+#include "penstock/proxy/worker.h"
+
+/* A policy that chooses again and again must not keep a client for ever. */
+enum { CHOICES_MAX = 16 };
+
+/* Which state may follow which. */
+static const uint16_t legal[] = {
+#define BIT(state) (1u << CONN_##state)
+    [CONN_ACCEPT] = BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_CONNECT] = BIT(DIAL) | BIT(HANG) | BIT(CLOSED),
+    [CONN_DIAL] = BIT(FAILED) | BIT(CONNECTED) | BIT(CLOSED),
+    [CONN_FAILED] = BIT(DIAL) | BIT(HANG) | BIT(CLOSED),
+    [CONN_CONNECTED] = BIT(RELAY) | BIT(HANG) | BIT(CLOSED),
+    [CONN_RELAY] = BIT(LINGER) | BIT(CLOSED),
+    [CONN_HANG] = BIT(CLOSED),
+    [CONN_LINGER] = BIT(CLOSED),
+    [CONN_CLOSED] = 0,
+#undef BIT
+};
+
+static void set_state(struct conn *c, enum conn_state state)
+{
+    PENSTOCK_REQUIRE(legal[c->state] & (1u << state));
+    c->state = (uint8_t)state;
+}
+
+struct loop *conn_loop(const struct conn *c)
+{
+    return &c->worker->loop;
+}
+
+/* --- the end --------------------------------------------------------------------------------------------- */
+
+static void free_conn(struct loop_task *task)
+{
+    struct conn *c = container_of(task, struct conn, free_task);
+    struct worker *w = c->worker;
+    if (c->policy)
+        c->policy->ops->forget(c->policy, c);
+    list_remove(&c->node);
+    targets_drop(c->targets);
+    conn_free_tags(c);
+    free(c);
+    worker_conn_freed(w);
+}
+
+void conn_hold(struct conn *c)
+{
+    c->refs++;
+}
+
+void conn_drop(struct conn *c)
+{
+    PENSTOCK_REQUIRE(c->refs > 0);
+    if (--c->refs == 0)
+        loop_defer(conn_loop(c), &c->free_task); /* an event of this batch may still point here */
+}
+
+static void leave_counts(struct conn *c)
+{
+    struct listener *l = c->listener;
+    atomic_fetch_sub(&l->conns, 1);
+    atomic_fetch_sub(&c->worker->counts->conns, 1);
+    if (l->clients)
+        clients_leave(l->clients, &c->client_addr);
+}
+
+static void close_streams(struct conn *c, bool reset)
+{
+    if (reset) {
+        stream_abort(&c->client);
+        stream_abort(&c->upstream);
+    } else {
+        stream_close(&c->client);
+        stream_close(&c->upstream);
+    }
+}
+
+static void finish(struct conn *c)
+{
+    set_state(c, CONN_CLOSED);
+    timers_stop(&conn_loop(c)->timers, &c->deadline);
+    if (c->dial)
+        dial_cancel(c->dial);
+    c->dial = NULL;
+    if (c->policy)
+        c->policy->ops->cancel(c->policy, c);
+    relay_deinit(&c->up);
+    relay_deinit(&c->down);
+    close_streams(c, c->reset);
+    leave_counts(c);
+    conn_report(c);
+    worker_slot_freed(c->worker);
+    conn_drop(c); /* held by conn_start */
+}
+
+static void close_with(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail,
+                       bool reset)
+{
+    if (c->ending || conn_is_closed(c))
+        return;
+    c->ending = true;
+    c->reason = (uint8_t)reason;
+    c->side = (uint8_t)side;
+    c->reset = reset;
+    snprintf(c->detail, sizeof c->detail, "%s", detail ? detail : "");
+    if (!c->serving)
+        finish(c);
+}
+
+void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail)
+{
+    /* A FIN says "that was all". Only where it was, or where nothing had begun, may it be said. */
+    bool clean = reason == REASON_EOF || reason == REASON_DENIED || reason == REASON_CLOSED;
+    close_with(c, reason, side, detail, !clean);
+}
+
+void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail)
+{
+    close_with(c, reason, side, detail, true);
+}
+
+/* --- relaying -------------------------------------------------------------------------------------------- */
+
+static struct stream *stream_of(struct conn *c, enum conn_side side)
+{
+    return side == SIDE_CLIENT ? &c->client : &c->upstream;
+}
+
+static const char *abort_detail(int err)
+{
+    return err == 0 || err == -ECONNRESET || err == -EPIPE ? "" : err_word(err);
+}
+
+/* The other side's socket still holds bytes for a slow reader: an abort now would throw them away. Look again soon. */
+static void linger(struct conn *c)
+{
+    if (c->state == CONN_RELAY) {
+        set_state(c, CONN_LINGER);
+        c->linger_ms = conn_loop(c)->now_ms;
+        timer_init(&c->deadline, conn_on_linger);
+    }
+    uint64_t waited_ms = conn_loop(c)->now_ms - c->linger_ms;
+    /* No event tells that a send queue is empty. */
+    loop_timer(conn_loop(c), &c->deadline, waited_ms < 20 ? 1 : 20);
+}
+
+/* `side` was aborted, and all that was received from it has been given to the other socket. */
+static void mirror_abort(struct conn *c, enum conn_side side)
+{
+    struct stream *failed = stream_of(c, side);
+    const struct stream *other = stream_of(c, side == SIDE_CLIENT ? SIDE_UPSTREAM : SIDE_CLIENT);
+    if (c->state == CONN_RELAY)
+        timers_stop(&conn_loop(c)->timers, &c->deadline);
+    if (!other->err && stream_unsent(other) &&
+        (c->state != CONN_LINGER || !conn_lingered_too_long(c))) {
+        c->side = (uint8_t)side;
+        linger(c);
+        return;
+    }
+    enum close_reason reason = reason_from_err(failed->err);
+    conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side, abort_detail(failed->err));
+}
+
+void conn_on_linger(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    mirror_abort(c, (enum conn_side)c->side);
+}
+
+/* Side `side` reported an error: is there nothing more to take from it? */
+static bool is_exhausted(struct conn *c, enum conn_side side)
+{
+    const struct relay *from = side == SIDE_CLIENT ? &c->up : &c->down;
+    return from->state != RELAY_OPEN;
+}
+
+static void look_at_ends(struct conn *c)
+{
+    if (c->up.state == RELAY_OPEN && c->down.state == RELAY_OPEN)
+        return;
+    if (c->script_failed) {
+        conn_reset(c, REASON_SCRIPT, SIDE_NONE, "data");
+    } else if (c->client.err && is_exhausted(c, SIDE_CLIENT)) {
+        mirror_abort(c, SIDE_CLIENT);
+    } else if (c->upstream.err && is_exhausted(c, SIDE_UPSTREAM)) {
+        mirror_abort(c, SIDE_UPSTREAM);
+    } else if (c->up.state == RELAY_ENDED && c->down.state == RELAY_ENDED) {
+        conn_close(c, REASON_EOF, c->half_closed_side, "");
+    } else if (!c->half_closed_side && (c->up.state == RELAY_ENDED || c->down.state == RELAY_ENDED)) {
+        c->half_closed_side = c->up.state == RELAY_ENDED ? SIDE_CLIENT : SIDE_UPSTREAM;
+        (c->up.state == RELAY_ENDED ? &c->down : &c->up)->last = true;
+        conn_half_closed(c);
+    }
+}
+
+/* Pumps both directions as far as they go now. The connection is not freed underneath: closing is put off. */
+static void serve(struct conn *c)
+{
+    if (c->serving || c->state != CONN_RELAY)
+        return;
+    c->serving = true;
+    bool moved = relay_pump(&c->up);
+    moved |= relay_pump(&c->down);
+    /* A write that failed has made the other direction readable to its end. */
+    if (c->client.err || c->upstream.err) {
+        relay_pump(&c->up);
+        relay_pump(&c->down);
+    }
+    if (moved)
+        c->active_ms = conn_loop(c)->now_ms;
+    if (!c->ending)
+        look_at_ends(c);
+    c->serving = false;
+    if (c->ending)
+        finish(c);
+}
+
+static struct conn *conn_of_relay(struct relay *r)
+{
+    return r->direction == RELAY_UP ? container_of(r, struct conn, up) : container_of(r, struct conn, down);
+}
+
+static void on_relay_ready(struct relay *r)
+{
+    serve(conn_of_relay(r));
+}
+
+static bool on_relay_data(struct relay *r, const char *bytes, size_t n, enum relay_verdict *verdict)
+{
+    struct conn *c = conn_of_relay(r);
+    if (c->policy->ops->data(c->policy, c, (enum relay_direction)r->direction, bytes, n, verdict) == POLICY_WAIT)
+        return false;
+    c->script_failed |= *verdict == RELAY_FAIL;
+    return true;
+}
+
+static const struct relay_ops relay_ops = {.on_ready = on_relay_ready, .on_data = on_relay_data};
+
+void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verdict verdict)
+{
+    if (c->ending || c->state != CONN_RELAY)
+        return;
+    c->script_failed |= verdict == RELAY_FAIL;
+    relay_data_done(conn_relay(c, dir), verdict);
+    serve(c);
+}
+
+static void start_relay(struct conn *c)
+{
+    const struct config_listener *config = c->listener->config;
+    bool script = policy_has(c->policy, HOOK_DATA);
+    set_state(c, CONN_RELAY);
+    c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
+    /* A hook may have set limits of its own already. */
+    if ((config->limits.up_bytes && !c->up.rate && relay_limit(&c->up, config->limits.up_bytes)) ||
+        (config->limits.down_bytes && !c->down.rate && relay_limit(&c->down, config->limits.down_bytes))) {
+        conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
+        return;
+    }
+    relay_start(&c->up, config->relay, script);
+    relay_start(&c->down, config->relay, script);
+    conn_arm_deadline(c);
+    serve(c);
+}
+
+/* --- deciding and dialling -------------------------------------------------------------------------------- */
+
+static void on_dialled(void *arg, const struct dial_result *result);
+
+static void start_dial(struct conn *c)
+{
+    const struct config_timeouts *timeouts = &c->listener->config->timeouts;
+    if (!c->targets) {
+        log_line(LOG_WARN, c->id, "no destination: LISTEN has no TARGET and no hook named one");
+        conn_close(c, REASON_DENIED, SIDE_NONE, "no_destination");
+        return;
+    }
+    set_state(c, CONN_DIAL);
+    c->dial_ns = conn_loop(c)->now_ns;
+    struct dial_options options = {.loop = conn_loop(c), .resolver = c->worker->resolver,
+                                   .targets = c->targets->items, .n_targets = c->targets->n,
+                                   .timeout_ms = timeouts->connect_ms,
+                                   .socket = &c->listener->dial_socket, .stream = &c->upstream};
+    if (dial_start(&options, on_dialled, c, &c->dial))
+        conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
+}
+
+static void deny(struct conn *c, const struct verdict *v)
+{
+    if (!v->hang_ms) {
+        close_with(c, REASON_DENIED, SIDE_NONE, v->reason, v->reset);
+        return;
+    }
+    set_state(c, CONN_HANG);
+    snprintf(c->detail, sizeof c->detail, "%s", v->reason);
+    c->reset = v->reset;
+    timer_init(&c->deadline, conn_on_hang_over);
+    loop_timer(conn_loop(c), &c->deadline, v->hang_ms);
+}
+
+void conn_on_hang_over(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    char detail[VERDICT_REASON_MAX];
+    memcpy(detail, c->detail, sizeof detail);
+    close_with(c, REASON_DENIED, SIDE_NONE, detail, c->reset);
+}
+
+static void decide(struct conn *c, enum policy_hook hook);
+
+/* A hook has no objection: on to what comes after it. */
+static void go_on(struct conn *c, enum policy_hook hook)
+{
+    switch (hook) {
+    case HOOK_ACCEPT:
+        set_state(c, CONN_CONNECT);
+        decide(c, HOOK_CONNECT);
+        break;
+    case HOOK_CONNECT:
+        if (!c->targets)
+            c->targets = c->listener->config->to ? targets_hold(c->listener->config->to) : NULL;
+        start_dial(c);
+        break;
+    case HOOK_FAILED:
+        conn_reset(c, reason_from_err(c->failed_err), SIDE_UPSTREAM, conn_failed_detail(c));
+        break;
+    default:
+        start_relay(c);
+    }
+}
+
+static void use_targets(struct conn *c, enum policy_hook hook, struct verdict *v)
+{
+    targets_drop(c->targets);
+    c->targets = v->targets;
+    v->targets = NULL;
+    c->target = 0;
+    if (++c->choices > CHOICES_MAX)
+        conn_reset(c, REASON_LIMIT, SIDE_NONE, "too_many_choices");
+    else if (hook == HOOK_CONNECT || hook == HOOK_FAILED)
+        start_dial(c);
+    else
+        go_on(c, hook);
+}
+
+static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
+{
+    if (c->ending) {
+        targets_drop(v->targets);
+        return;
+    }
+    switch (v->kind) {
+    case VERDICT_CONTINUE:
+        go_on(c, hook);
+        break;
+    case VERDICT_DIAL:
+        use_targets(c, hook, v);
+        break;
+    case VERDICT_DENY:
+        deny(c, v);
+        break;
+    case VERDICT_ERROR:
+        conn_reset(c, REASON_SCRIPT, SIDE_NONE, "hook");
+    }
+}
+
+static void decide(struct conn *c, enum policy_hook hook)
+{
+    struct verdict v = {.kind = VERDICT_CONTINUE};
+    if (policy_has(c->policy, hook)) {
+        conn_hold(c); /* dropped below: the hook may close its connection */
+        enum policy_step step = c->policy->ops->decide(c->policy, c, hook, &v);
+        if (step == POLICY_DONE)
+            apply(c, hook, &v);
+        conn_drop(c);
+        return;
+    }
+    apply(c, hook, &v);
+}
+
+void conn_decided(struct conn *c, enum policy_hook hook, struct verdict *v)
+{
+    apply(c, hook, v);
+}
+
+static void on_dialled(void *arg, const struct dial_result *result)
+{
+    struct conn *c = arg;
+    c->dial = NULL;
+    c->target = result->target;
+    if (result->err) {
+        char text[ADDR_TEXT_MAX];
+        c->failed_err = result->err;
+        c->failed_why = result->why;
+        log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s", conn_listener_name(c),
+                 c->targets->items[c->target].text, addr_format(&result->address, text, sizeof text),
+                 err_text(result->err), result->why ? ": " : "", result->why ? result->why : "");
+        set_state(c, CONN_FAILED);
+        decide(c, HOOK_FAILED);
+        return;
+    }
+    c->upstream_addr = result->address;
+    c->connected_ns = conn_loop(c)->now_ns;
+    set_state(c, CONN_CONNECTED);
+    decide(c, HOOK_CONNECTED);
+}
+
+/* --- events ----------------------------------------------------------------------------------------------- */
+
+/* An error event on a side that has ended already: a reset after its FIN leaves nothing else to be seen. */
+static void note_late_error(struct conn *c, enum conn_side side)
+{
+    struct stream *s = stream_of(c, side);
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (!is_exhausted(c, side) || s->err)
+        return;
+    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
+        s->err = -err;
+}
+
+/* While one side's abort waits for the other to take its last bytes, only an error of that other matters. */
+static void lingering_event(struct conn *c, struct stream *s, unsigned events)
+{
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (!(events & POLLER_ERROR) || s == stream_of(c, (enum conn_side)c->side))
+        return;
+    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) || err) {
+        s->err = err ? -err : -ECONNRESET;
+        mirror_abort(c, (enum conn_side)c->side);
+    }
+}
+
+static void on_client(struct poller_entry *entry, unsigned events)
+{
+    struct conn *c = container_of(entry, struct conn, client.entry);
+    stream_note_events(&c->client, events);
+    if (c->state == CONN_RELAY) {
+        if (events & POLLER_ERROR)
+            note_late_error(c, SIDE_CLIENT);
+        serve(c);
+    } else if (c->state == CONN_LINGER) {
+        lingering_event(c, &c->client, events);
+    } else if (events & POLLER_ERROR) {
+        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+    }
+}
+
+static void on_upstream(struct poller_entry *entry, unsigned events)
+{
+    struct conn *c = container_of(entry, struct conn, upstream.entry);
+    if (c->dial) {
+        dial_on_stream(c->dial, events);
+        return;
+    }
+    stream_note_events(&c->upstream, events);
+    if (c->state == CONN_LINGER)
+        lingering_event(c, &c->upstream, events);
+    if (c->state != CONN_RELAY)
+        return;
+    if (events & POLLER_ERROR)
+        note_late_error(c, SIDE_UPSTREAM);
+    serve(c);
+}
+
+int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    struct stream refused = {.entry.fd = fd};
+    if (!c)
+        goto fail;
+    stream_init(&c->client, on_client);
+    stream_init(&c->upstream, on_upstream);
+    c->client.entry.fd = fd;
+    int err = poller_add_edge(&w->loop.poller, &c->client.entry);
+    if (err)
+        goto fail;
+    relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
+    relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
+    c->worker = w;
+    c->listener = l;
+    c->policy = w->policy;
+    c->client_addr = *client;
+    c->free_task.run = free_conn;
+    list_init(&c->free_task.node);
+    list_push(&w->conns, &c->node);
+    w->n_conns++;
+    c->id = atomic_fetch_add(&w->counts->ids, 1) + 1;
+    c->seq = atomic_fetch_add(&l->seq, 1) + 1;
+    c->accepted_ns = w->loop.now_ns;
+    c->refs = 1; /* dropped by finish() */
+    decide(c, HOOK_ACCEPT);
+    return 0;
+
+fail:
+    stream_abort(&refused);
+    free(c);
+    atomic_fetch_sub(&l->conns, 1);
+    atomic_fetch_sub(&w->counts->conns, 1);
+    if (l->clients)
+        clients_leave(l->clients, client);
+    return -ENOMEM;
+}

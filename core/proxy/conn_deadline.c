@@ -1,0 +1,118 @@
+/* Deadlines of a relaying connection: idle, first byte, half-closed, life. One timer; it is never re-armed when
+ * bytes move but looks, when it fires, at when they last did. */
+#include <stdlib.h>
+
+#include "conn_priv.h"
+#include "penstock/proxy/config.h"
+#include "penstock/proxy/listener.h"
+
+enum {
+    HALF_CLOSED_MIN = 16 * 1024, /* bytes in each half-closed window that prove a transfer */
+    LINGER_MS = 60000,           /* for a reader that drains slowly, when there is no half-closed timeout */
+};
+
+static const struct config_timeouts *timeouts(const struct conn *c)
+{
+    return &c->listener->config->timeouts;
+}
+
+static uint64_t moved_bytes(const struct conn *c)
+{
+    return c->up.bytes + c->down.bytes - relay_held(&c->up) - relay_held(&c->down);
+}
+
+static void earlier(uint64_t *due, uint64_t from_ms, uint64_t timeout_ms)
+{
+    if (timeout_ms && (!*due || from_ms + timeout_ms < *due))
+        *due = from_ms + timeout_ms;
+}
+
+static uint64_t next_due(const struct conn *c)
+{
+    const struct config_timeouts *t = timeouts(c);
+    uint64_t due = 0;
+    earlier(&due, c->active_ms, t->idle_ms);
+    earlier(&due, c->accepted_ns / 1000000, t->life_ms);
+    if (!c->up.bytes && c->up.state == RELAY_OPEN)
+        earlier(&due, c->relay_ms, t->first_byte_ms);
+    if (c->half_closed_ms)
+        earlier(&due, c->half_closed_ms, t->half_closed_ms);
+    return due;
+}
+
+static bool has_passed(const struct conn *c, uint64_t from_ms, uint64_t timeout_ms)
+{
+    return timeout_ms && conn_loop(c)->now_ms >= from_ms + timeout_ms;
+}
+
+/* Nothing was written for a while, but the sockets' queues went down: a slow reader, not an idle one. */
+static bool is_draining(struct conn *c)
+{
+    uint32_t unsent = (uint32_t)(stream_unsent(&c->client) + stream_unsent(&c->upstream));
+    bool changed = unsent && unsent != c->unsent;
+    c->unsent = unsent;
+    return changed;
+}
+
+/* The name of the deadline that has passed, NULL when none has. */
+static const char *passed_deadline(struct conn *c)
+{
+    const struct config_timeouts *t = timeouts(c);
+    uint64_t now = conn_loop(c)->now_ms;
+    if (has_passed(c, c->accepted_ns / 1000000, t->life_ms))
+        return "life";
+    if (!c->up.bytes && c->up.state == RELAY_OPEN && has_passed(c, c->relay_ms, t->first_byte_ms))
+        return "first_byte";
+    if (c->half_closed_ms && has_passed(c, c->half_closed_ms, t->half_closed_ms)) {
+        if (moved_bytes(c) - c->half_closed_bytes < HALF_CLOSED_MIN && !is_draining(c))
+            return "half_closed";
+        c->half_closed_ms = now;
+        c->half_closed_bytes = moved_bytes(c);
+    }
+    if (has_passed(c, c->active_ms, t->idle_ms)) {
+        if (!is_draining(c))
+            return "idle";
+        c->active_ms = now;
+    }
+    return NULL;
+}
+
+static void arm(struct conn *c)
+{
+    uint64_t due = next_due(c);
+    if (due)
+        timers_start(&conn_loop(c)->timers, &c->deadline, due);
+    else
+        timers_stop(&conn_loop(c)->timers, &c->deadline);
+}
+
+static void on_deadline(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    const char *which = passed_deadline(c);
+    if (which)
+        conn_close(c, REASON_TIMEOUT, SIDE_NONE, which);
+    else
+        arm(c);
+}
+
+void conn_arm_deadline(struct conn *c)
+{
+    timer_init(&c->deadline, on_deadline);
+    arm(c);
+}
+
+void conn_half_closed(struct conn *c)
+{
+    if (!timeouts(c)->half_closed_ms)
+        return;
+    c->half_closed_ms = conn_loop(c)->now_ms;
+    c->half_closed_bytes = moved_bytes(c);
+    arm(c);
+}
+
+bool conn_lingered_too_long(const struct conn *c)
+{
+    uint64_t limit_ms = timeouts(c)->half_closed_ms ? timeouts(c)->half_closed_ms : LINGER_MS;
+    return conn_loop(c)->now_ms - c->linger_ms >= limit_ms;
+}

@@ -1,0 +1,382 @@
+/* Opening listening sockets, and accepting from them within the limits. */
+#include "penstock/proxy/listener.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "penstock/base/clock.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/proxy/clients.h"
+#include "penstock/proxy/conn.h"
+#include "penstock/proxy/worker.h"
+
+enum {
+    RETRY_MS = 100,     /* out of descriptors, or a limit that another worker's connection may free */
+    BACKLOG = 4096,
+};
+
+/* --- sockets -------------------------------------------------------------------------------------------- */
+
+static void set_int(int fd, int level, int name, int value)
+{
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* Accepted sockets inherit all of these, which saves a call for each connection. */
+static void set_options(int fd, const struct config_socket *o, int family)
+{
+    if (o->rcvbuf_bytes)
+        set_int(fd, SOL_SOCKET, SO_RCVBUF, (int)o->rcvbuf_bytes);
+    if (o->sndbuf_bytes)
+        set_int(fd, SOL_SOCKET, SO_SNDBUF, (int)o->sndbuf_bytes);
+    if (family == AF_UNIX)
+        return;
+    set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    if (o->nodelay)
+        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (o->keepalive_s) {
+        set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_KEEPIDLE
+        set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)o->keepalive_s);
+#endif
+    }
+    if (family == AF_INET6)
+        set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* [::] takes both families */
+}
+
+/* A bound, listening socket, or a negative errno. The first of a group binds alone, so that a port which somebody
+ * else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to the others of its group. */
+static int open_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o, bool first,
+                       bool group)
+{
+    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    set_options(fd, o, sa->sa_family);
+    if (!first)
+        set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (bind(fd, sa, len))
+        goto fail;
+    if (first && group)
+        set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (listen(fd, (int)(o->backlog ? o->backlog : BACKLOG)))
+        goto fail;
+    return fd;
+fail:;
+    int err = -errno;
+    close(fd);
+    return err;
+}
+
+/* A socket file whose process has gone is in the way of bind(): remove it, but only when nobody answers. */
+static void remove_stale(const struct sockaddr_un *un, socklen_t len)
+{
+    struct stat st;
+    if (!un->sun_path[0] || lstat(un->sun_path, &st) || !S_ISSOCK(st.st_mode))
+        return;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return;
+    if (connect(fd, (const struct sockaddr *)un, len) && errno == ECONNREFUSED)
+        unlink(un->sun_path);
+    close(fd);
+}
+
+static int open_unix(struct listener *l)
+{
+    struct sockaddr_un un;
+    socklen_t len = addr_unix(l->config->bind.host, &un);
+    if (!len)
+        return -ENAMETOOLONG;
+    remove_stale(&un, len);
+    int fd = open_socket((struct sockaddr *)&un, len, &l->config->socket, true, false);
+    if (fd < 0)
+        return fd;
+    l->fds[l->n_fds++] = fd;
+    l->address.sa.sa_family = AF_UNIX;
+    l->unlink_path = un.sun_path[0] != 0;
+    return 0;
+}
+
+static int open_inet(struct listener *l, unsigned workers)
+{
+    struct addr at = l->config->bind.ip;
+    addr_set_port(&at, l->config->bind.port);
+    for (unsigned i = 0; i < workers; i++) {
+        int fd = open_socket(&at.sa, addr_len(&at), &l->config->socket, i == 0, workers > 1);
+        if (fd < 0)
+            return fd;
+        l->fds[l->n_fds++] = fd;
+        socklen_t len = sizeof at;
+        if (i == 0 && getsockname(fd, &at.sa, &len)) /* port 0 is a real port now */
+            return -errno;
+    }
+    l->address = at;
+    return 0;
+}
+
+void listener_release(struct listener *l)
+{
+    for (unsigned i = 0; i < l->n_fds; i++) {
+        if (l->fds[i] >= 0)
+            close(l->fds[i]);
+        l->fds[i] = -1;
+    }
+}
+
+static void close_fds(struct listener *l)
+{
+    listener_release(l);
+    free(l->fds);
+    l->fds = NULL;
+    l->n_fds = 0;
+}
+
+static const char *advice(int err)
+{
+    switch (err) {
+    case -EADDRINUSE:
+        return " (another process listens there: stop it, or choose another port)";
+    case -EACCES:
+        return " (ports under 1024 need root or CAP_NET_BIND_SERVICE; a UNIX socket needs a writable folder)";
+    case -EADDRNOTAVAIL:
+        return " (no interface of this machine has that address)";
+    default:
+        return "";
+    }
+}
+
+static void init_limits(struct listener *l)
+{
+    if (l->config->limits.rate) /* a second's worth may come at once */
+        rate_init(&l->rate, l->config->limits.rate, l->config->limits.rate, clock_now_ns());
+    const struct config_socket *o = &l->config->socket;
+    l->dial_socket = (struct dial_socket){.nodelay = o->nodelay, .keepalive_s = o->keepalive_s,
+                                          .rcvbuf_bytes = o->rcvbuf_bytes,
+                                          .sndbuf_bytes = o->sndbuf_bytes, .source = o->source};
+}
+
+int listener_open(struct listener *l, const struct config_listener *config, unsigned workers, char *why,
+                  size_t why_cap)
+{
+    *l = (struct listener){.config = config};
+    int err = -ENOMEM;
+    l->fds = calloc(workers, sizeof *l->fds);
+    if (!l->fds)
+        goto fail;
+    if (config->limits.per_ip && !(l->clients = clients_new()))
+        goto fail;
+    err = config->bind.kind == ENDPOINT_UNIX ? open_unix(l) : open_inet(l, workers);
+    if (err)
+        goto fail;
+    uv_mutex_init(&l->rate_lock);
+    init_limits(l);
+    if (config->bind.kind == ENDPOINT_UNIX)
+        snprintf(l->text, sizeof l->text, "%s", config->bind.text);
+    else
+        addr_format(&l->address, l->text, sizeof l->text);
+    l->name = config->name ? config->name : l->text;
+    return 0;
+
+fail:
+    close_fds(l);
+    clients_free(l->clients);
+    snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err), advice(err));
+    return err;
+}
+
+void listener_close(struct listener *l)
+{
+    close_fds(l);
+    if (l->unlink_path)
+        unlink(l->config->bind.host);
+    clients_free(l->clients);
+    uv_mutex_destroy(&l->rate_lock);
+}
+
+/* --- accepting ------------------------------------------------------------------------------------------- */
+
+static void pause_for(struct acceptor *a, uint64_t ms)
+{
+    a->paused = true;
+    poller_set_level(&a->worker->loop.poller, &a->entry, 0);
+    loop_timer(&a->worker->loop, &a->retry, ms);
+}
+
+static void pause_at_limit(struct acceptor *a, const char *what, uint32_t limit)
+{
+    if (!a->told) {
+        log_warn("%s: %s %u reached: further clients wait in the backlog", a->listener->name, what, limit);
+        atomic_fetch_add(&a->listener->limited, 1);
+    }
+    a->told = true;
+    pause_for(a, RETRY_MS);
+}
+
+void acceptor_resume(struct acceptor *a)
+{
+    if (!a->paused || a->entry.fd < 0)
+        return;
+    a->paused = false;
+    timers_stop(&a->worker->loop.timers, &a->retry);
+    poller_set_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
+}
+
+static void on_retry(struct timer *timer)
+{
+    acceptor_resume(container_of(timer, struct acceptor, retry));
+}
+
+/* Takes one of at most `limit`; 0 is no limit. */
+static bool take_slot(atomic_uint *count, uint32_t limit)
+{
+    unsigned before = atomic_fetch_add(count, 1);
+    if (!limit || before < limit)
+        return true;
+    atomic_fetch_sub(count, 1);
+    return false;
+}
+
+static uint64_t rate_delay_ms(struct listener *l, uint64_t now_ns)
+{
+    uint64_t wait = 0;
+    uv_mutex_lock(&l->rate_lock);
+    if (rate_available(&l->rate, now_ns))
+        rate_take(&l->rate, 1);
+    else
+        wait = rate_wait_ms(&l->rate, 1);
+    uv_mutex_unlock(&l->rate_lock);
+    return wait;
+}
+
+/* Takes the slots that a connection needs before anything is allocated, or pauses. */
+static bool admit(struct acceptor *a)
+{
+    struct listener *l = a->listener;
+    struct server_counts *counts = a->worker->counts;
+    if (!take_slot(&counts->conns, counts->max_conns)) {
+        pause_at_limit(a, "max-conns", counts->max_conns);
+        return false;
+    }
+    if (!take_slot(&l->conns, l->config->limits.conns)) {
+        atomic_fetch_sub(&counts->conns, 1);
+        pause_at_limit(a, "max-conns-listener", l->config->limits.conns);
+        return false;
+    }
+    return true;
+}
+
+static void give_back(struct acceptor *a)
+{
+    atomic_fetch_sub(&a->listener->conns, 1);
+    atomic_fetch_sub(&a->worker->counts->conns, 1);
+}
+
+/* accept() failed: what belongs to one client is over with it; a lack of ours pauses the listener. */
+static void accept_failed(struct acceptor *a, int err)
+{
+    give_back(a);
+    if (err != EMFILE && err != ENFILE && err != ENOBUFS && err != ENOMEM)
+        return;
+    if (!a->told) {
+        log_error("%s: cannot accept: %s: clients wait in the backlog until there is room", a->listener->name,
+                  err_text(-err));
+        atomic_fetch_add(&a->listener->limited, 1);
+    }
+    a->told = true;
+    pause_for(a, RETRY_MS);
+}
+
+/* One client has too many connections: end this one by RST, which leaves no state here. */
+static void refuse(struct acceptor *a, int fd, const struct addr *client)
+{
+    struct linger at_once = {.l_onoff = 1};
+    char text[ADDR_TEXT_MAX];
+    give_back(a);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+    unsigned long long n = atomic_fetch_add(&a->listener->limited, 1) + 1;
+    if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
+        log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)", a->listener->name,
+                 a->listener->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);
+}
+
+/* The client's address as struct addr: AF_UNIX carries no path. */
+static int accept_client(int listen_fd, struct addr *client)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    int fd = accept4(listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    *client = (struct addr){0};
+    if (fd >= 0 && ss.ss_family == AF_INET)
+        client->in = *(struct sockaddr_in *)&ss;
+    else if (fd >= 0 && ss.ss_family == AF_INET6)
+        client->in6 = *(struct sockaddr_in6 *)&ss;
+    else if (fd >= 0)
+        client->sa.sa_family = AF_UNIX;
+    return fd;
+}
+
+/* Returns true when there may be more to accept. */
+static bool accept_one(struct acceptor *a)
+{
+    struct listener *l = a->listener;
+    struct addr client;
+    if (!admit(a))
+        return false;
+    uint64_t delay_ms = l->config->limits.rate ? rate_delay_ms(l, a->worker->loop.now_ns) : 0;
+    if (delay_ms) {
+        give_back(a);
+        if (!a->told)
+            atomic_fetch_add(&l->limited, 1);
+        a->told = true;
+        pause_for(a, delay_ms);
+        return false;
+    }
+    int fd = accept_client(a->entry.fd, &client);
+    if (fd < 0) {
+        int err = errno;
+        accept_failed(a, err);
+        return err == ECONNABORTED || err == EINTR || err == EPROTO;
+    }
+    a->told = false;
+    if (l->clients && !clients_enter(l->clients, &client, l->config->limits.per_ip))
+        refuse(a, fd, &client);
+    else
+        conn_start(a->worker, l, fd, &client);
+    return true;
+}
+
+static void on_client(struct poller_entry *entry, unsigned events)
+{
+    (void)events;
+    accept_one(container_of(entry, struct acceptor, entry));
+}
+
+int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w)
+{
+    int fd = dup(l->fds[l->n_fds > 1 ? w->index : 0]);
+    if (fd < 0)
+        return -errno;
+    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = fd}, .listener = l, .worker = w};
+    timer_init(&a->retry, on_retry);
+    return poller_add_level(&w->loop.poller, &a->entry, POLLER_IN);
+}
+
+void acceptor_drain(struct acceptor *a)
+{
+    timers_stop(&a->worker->loop.timers, &a->retry);
+    while (!a->paused && accept_one(a))
+        ;
+    timers_stop(&a->worker->loop.timers, &a->retry);
+    /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll knows of it. */
+    int fd = a->entry.fd;
+    poller_remove(&a->worker->loop.poller, &a->entry);
+    close(fd);
+}

@@ -1,0 +1,239 @@
+/* The C primitives under lua/penstock/init.lua, and the log functions of ps and conn. Scripts do not see the
+ * table itself. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "penstock/base/units.h"
+#include "script_priv.h"
+#include "text_priv.h"
+
+#ifndef PENSTOCK_VERSION
+#define PENSTOCK_VERSION "0.1.0"
+#endif
+
+/* ---- times ---- */
+
+/* time_ms(value) -> milliseconds, or nil and what is wrong. */
+static int core_time_ms(lua_State *L)
+{
+    uint64_t ms = 0;
+    char text[40];
+    const char *s = text;
+    if (lua_type(L, 1) == LUA_TNUMBER) {
+        double seconds = lua_tonumber(L, 1);
+        snprintf(text, sizeof text, "%.6f", seconds < 1e12 ? seconds : 1e12);
+        if (!(seconds >= 0)) /* NaN too */
+            s = "";
+    } else if (lua_type(L, 1) == LUA_TSTRING) {
+        s = lua_tostring(L, 1);
+    } else {
+        s = "";
+    }
+    if (units_parse_time_ms(s, &ms) == 0) {
+        lua_pushnumber(L, (lua_Number)ms);
+        return 1;
+    }
+    lua_pushnil(L);
+    if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
+        lua_pushfstring(L, "%s is not a time; write seconds (0.5) or \"200ms\", \"5s\", \"2m\", \"1h\"",
+                        lua_tostring(L, 1));
+    else
+        lua_pushfstring(L, "a time is a number of seconds or a string such as \"200ms\", not %s",
+                        lua_isnoneornil(L, 1) ? "nil" : luaL_typename(L, 1));
+    return 2;
+}
+
+/* sleep(ms) -> true, or false and what to raise */
+static int core_sleep(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    double ms = luaL_checknumber(L, 1);
+    int n;
+    struct task *t = sched_may_wait(L, vm, &n);
+    if (!t)
+        return n;
+    loop_timer(vm->loop, &t->wake, (uint64_t)ms);
+    return sched_wait(L);
+}
+
+/* ---- random numbers: xoshiro256** by Blackman and Vigna ---- */
+
+static uint64_t rotate(uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
+
+static uint64_t random_next(uint64_t s[4])
+{
+    uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotate(s[3], 45);
+    return result;
+}
+
+/* In [0, n), without bias. n > 0. */
+static uint64_t random_below(uint64_t s[4], uint64_t n)
+{
+    uint64_t limit = UINT64_MAX - UINT64_MAX % n, r;
+    do {
+        r = random_next(s);
+    } while (r >= limit);
+    return r % n;
+}
+
+static double whole(lua_State *L, int arg)
+{
+    double n = luaL_checknumber(L, arg);
+    if (floor(n) != n || fabs(n) > 9007199254740992.0)
+        luaL_argerror(L, arg, "a whole number is expected: ps.random(), ps.random(n), ps.random(a, b)");
+    return n;
+}
+
+/* random() in [0, 1), random(n) in 1…n, random(a, b) in a…b */
+static int core_random(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    if (lua_isnoneornil(L, 1)) {
+        lua_pushnumber(L, (double)(random_next(vm->random) >> 11) * 0x1p-53);
+        return 1;
+    }
+    double first = 1, last = whole(L, 1);
+    if (!lua_isnoneornil(L, 2)) {
+        first = last;
+        last = whole(L, 2);
+    }
+    if (last < first || last - first > 9007199254740991.0)
+        return luaL_error(L, "ps.random: the interval is empty or too wide; write ps.random(n) with n >= 1 or "
+                             "ps.random(a, b) with a <= b");
+    uint64_t n = (uint64_t)(last - first) + 1;
+    lua_pushnumber(L, first + (double)random_below(vm->random, n));
+    return 1;
+}
+
+/* ---- logging ---- */
+
+/* The message, when it stands alone, is no format: a % in it is a %, and %% is one too. */
+static void push_alone(lua_State *L)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, 1, &len);
+    if (!memmem(text, len, "%%", 2))
+        return;
+    luaL_gsub(L, text, "%%", "%"); // stack: message, text
+}
+
+/* log(fmt, …); upvalues: level, connection, string.format */
+static int log_write(lua_State *L)
+{
+    enum log_level level = (enum log_level)lua_tointeger(L, lua_upvalueindex(1));
+    int n = lua_gettop(L);
+    if (!lua_isstring(L, 1))
+        return luaL_error(L, "the first argument is a text or a format: log.info(\"%%s bytes\", n); it was %s",
+                          n ? luaL_typename(L, 1) : "missing");
+    if (!log_enabled(level))
+        return 0;
+    if (n == 1) {
+        push_alone(L);
+    } else {
+        lua_pushvalue(L, lua_upvalueindex(3));
+        lua_insert(L, 1);
+        lua_call(L, n, 1); // stack: text
+    }
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    log_bytes(level, (uint64_t)lua_tonumber(L, lua_upvalueindex(2)), text, len);
+    return 0;
+}
+
+void lib_log_push(lua_State *L, uint64_t conn_id)
+{
+    static const struct {
+        const char *name;
+        enum log_level level;
+    } levels[] = {
+#define X(name, word, priority) {word, LOG_##name},
+        LOG_LEVELS(X)
+#undef X
+    };
+    lua_createtable(L, 0, sizeof levels / sizeof *levels);
+    lua_getglobal(L, "string");
+    lua_getfield(L, -1, "format"); // stack: …, log, string, format
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        lua_pushinteger(L, levels[i].level);
+        lua_pushnumber(L, (lua_Number)conn_id);
+        lua_pushvalue(L, -3);
+        lua_pushcclosure(L, log_write, 3); // stack: …, log, string, format, function
+        lua_setfield(L, -4, levels[i].name);
+    }
+    lua_pop(L, 2); // stack: …, log
+}
+
+/* write(text): what print() became */
+static int core_write(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    struct vm *vm = vm_of(L);
+    struct conn *c = vm->current ? vm->current->conn : NULL;
+    if (log_enabled(LOG_INFO))
+        log_bytes(LOG_INFO, c ? c->id : 0, text, len);
+    return 0;
+}
+
+/* ---- the table ---- */
+
+/* Pushes the method table of string.buffer objects, so that the sandbox can take from it. */
+static void push_buffer_methods(lua_State *L)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "string.buffer");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "new");
+    lua_call(L, 0, 1);
+    lua_getmetatable(L, -1);
+    lua_getfield(L, -1, "__index"); // stack: …, library, buffer, metatable, methods
+    lua_replace(L, -4);
+    lua_pop(L, 2); // stack: …, methods
+}
+
+/* The directory of the policy file, "." without one. */
+static void push_folder(lua_State *L, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        lua_pushliteral(L, ".");
+    else
+        lua_pushlstring(L, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+void lib_core_push(lua_State *L, struct vm *vm)
+{
+    static const luaL_Reg functions[] = {
+        {"time_ms", core_time_ms},         {"sleep", core_sleep}, {"random", core_random},
+        {"abort_wait", sched_abort_wait}, {"write", core_write}, {NULL, NULL},
+    };
+    lua_newtable(L);
+    lua_pushlightuserdata(L, vm);
+    luaL_setfuncs(L, functions, 1); // stack: …, core
+    lua_pushnil(L);
+    lua_pushcclosure(L, text_replace, 1);
+    lua_setfield(L, -2, "replace");
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->tasks);
+    lua_setfield(L, -2, "tasks");
+    sched_push_constants(L);
+    lib_log_push(L, 0);
+    lua_setfield(L, -2, "log");
+    push_buffer_methods(L);
+    lua_setfield(L, -2, "buffer_methods");
+    push_folder(L, vm->options->path);
+    lua_setfield(L, -2, "folder");
+    lua_pushboolean(L, vm->options->unsafe);
+    lua_setfield(L, -2, "unsafe");
+    lua_pushliteral(L, PENSTOCK_VERSION);
+    lua_setfield(L, -2, "version"); // stack: …, core
+}

@@ -1,0 +1,341 @@
+/* struct policy in Lua: which hook runs when, with which arguments, and what becomes of its answer.
+ *
+ * A hook that waits holds its connection (conn_hold in wait_for, conn_drop in on_waited). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "penstock/base/err.h"
+#include "script_priv.h"
+
+static const char *const hook_names[HOOK_COUNT] = {
+#define X(name, lua) lua,
+    POLICY_HOOKS(X)
+#undef X
+};
+
+const char *policy_hook_name(enum policy_hook hook)
+{
+    return hook_names[hook];
+}
+
+static struct vm *vm_from(struct policy *p)
+{
+    return (struct vm *)p; /* its first member */
+}
+
+/* Pushes hook function and connection, and lists the task there. */
+static struct script_conn *push_hook(lua_State *L, struct task *t)
+{
+    struct vm *vm = t->vm;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->hooks[t->hook]);
+    t->script = lib_conn_push(L, vm, t->conn); // stack: …, hook, conn
+    list_push(&t->script->tasks, &t->of_conn);
+    return t->script;
+}
+
+/* ---- accept, connect, failed, connected ---- */
+
+static int push_decide(lua_State *L, struct task *t)
+{
+    push_hook(L, t);
+    if (t->hook != HOOK_FAILED)
+        return 1;
+    char text[256];
+    lua_pushstring(L, conn_upstream_text(t->conn, text, sizeof text));
+    lua_pushstring(L, err_word(t->conn->failed_err)); // stack: hook, conn, destination, error
+    return 3;
+}
+
+static void finish_decide(lua_State *L, struct task *t, int n)
+{
+    (void)n;
+    verdict_read(L, t);
+}
+
+/* ---- data ---- */
+
+static int push_data(lua_State *L, struct task *t)
+{
+    push_hook(L, t);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->dirs[t->dir]);
+    lua_pushlstring(L, t->bytes, t->n_bytes); // stack: hook, conn, direction, chunk
+    return 3;
+}
+
+static bool ended(const struct task *t)
+{
+    return t->cancelled || t->script->closing || conn_is_closed(t->conn);
+}
+
+/* Sends the chunk on as it was. */
+static void write_unchanged(lua_State *L, struct task *t, struct relay *r)
+{
+    const char *bytes = t->bytes;
+    size_t n = t->n_bytes;
+    if (t->chunk_ref != LUA_NOREF) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, t->chunk_ref);
+        bytes = lua_tolstring(L, -1, &n);
+    }
+    relay_write(r, bytes, n);
+}
+
+static void finish_data(lua_State *L, struct task *t, int n)
+{
+    if (ended(t))
+        return;
+    struct relay *r = conn_relay(t->conn, (enum relay_direction)t->dir);
+    int type = n ? lua_type(L, 1) : LUA_TNIL;
+    if (type == LUA_TNIL) {
+        write_unchanged(L, t, r);
+    } else if (type == LUA_TSTRING) {
+        size_t len;
+        const char *bytes = lua_tolstring(L, 1, &len);
+        if (len)
+            relay_write(r, bytes, len);
+    } else {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->pass);
+        if (!lua_rawequal(L, 1, -1))
+            verdict_nonsense(L, "data",
+                             "it returns nothing to send the chunk on unchanged, a string to send instead (\"\" "
+                             "drops it), or ps.PASS; conn:close() and conn:reset() end the connection");
+        write_unchanged(L, t, r);
+        t->relay_verdict = RELAY_PASS;
+        return;
+    }
+    t->relay_verdict = RELAY_GO_ON;
+}
+
+/* ---- close ---- */
+
+static void set_number(lua_State *L, const char *key, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, key);
+}
+
+static void set_string(lua_State *L, const char *key, const char *value)
+{
+    lua_pushstring(L, value ? value : "");
+    lua_setfield(L, -2, key);
+}
+
+static int push_close(lua_State *L, struct task *t)
+{
+    const struct conn_info *info = t->info;
+    push_hook(L, t);
+    lua_createtable(L, 0, 8); // stack: hook, conn, info
+    set_string(L, "reason", info->reason_word);
+    set_string(L, "side", info->side);
+    set_string(L, "detail", info->detail);
+    set_number(L, "bytes_up", (double)info->bytes_up);
+    set_number(L, "bytes_down", (double)info->bytes_down);
+    set_number(L, "duration", (double)info->duration_us / 1e6);
+    if (info->connect_us >= 0)
+        set_number(L, "connect_time", (double)info->connect_us / 1e6);
+    return 2;
+}
+
+static void finish_close(lua_State *L, struct task *t, int n)
+{
+    (void)L;
+    (void)t;
+    (void)n; /* ignored */
+}
+
+/* ---- running them ---- */
+
+/* The hook waits: hold the connection until on_waited(). */
+static enum policy_step wait_for(struct task *t)
+{
+    t->held = true;
+    t->info = NULL;
+    conn_hold(t->conn);
+    policy_run_closes(t->vm);
+    return POLICY_WAIT;
+}
+
+/* A hook that waited is over: tell the connection, unless that has ended. */
+static void on_waited(struct task *t, enum task_end end)
+{
+    struct conn *c = t->conn;
+    enum policy_hook hook = (enum policy_hook)t->hook;
+    enum relay_direction dir = (enum relay_direction)t->dir;
+    enum relay_verdict relay_verdict = (enum relay_verdict)t->relay_verdict;
+    struct verdict verdict = t->verdict;
+    bool silent = ended(t);
+    (void)end;
+
+    sched_release(t);
+    if (silent) {
+        targets_drop(verdict.targets);
+    } else if (hook == HOOK_DATA) {
+        conn_data_decided(c, dir, relay_verdict);
+    } else if (hook != HOOK_CLOSE) {
+        conn_decided(c, hook, &verdict);
+    }
+    conn_drop(c);
+}
+
+static const struct task_ops hook_ops[HOOK_COUNT] = {
+    [HOOK_ACCEPT] = {"accept hook", push_decide, finish_decide, on_waited},
+    [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited},
+    [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited},
+    [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited},
+    [HOOK_DATA] = {"data hook", push_data, finish_data, on_waited},
+    [HOOK_CLOSE] = {"close hook", push_close, finish_close, on_waited},
+};
+
+/* A task for `hook`, whose answer is an error until it has given another. */
+static struct task *take(struct vm *vm, struct conn *c, enum policy_hook hook)
+{
+    struct task *t = sched_take(vm, &hook_ops[hook]);
+    if (!t) {
+        log_line(LOG_ERROR, c->id, "out of memory for the %s", hook_ops[hook].name);
+        return NULL;
+    }
+    t->conn = c;
+    t->hook = (uint8_t)hook;
+    t->relay_verdict = RELAY_FAIL;
+    t->verdict.kind = VERDICT_ERROR;
+    t->verdict.targets = NULL;
+    t->verdict.reason[0] = '\0';
+    t->verdict.reset = false;
+    t->verdict.hang_ms = 0;
+    return t;
+}
+
+/* The script has asked for the end of this connection, which comes as soon as Lua is left. */
+static bool is_closing(const struct conn *c)
+{
+    const struct script_conn *script = c->script;
+    return script && script->closing;
+}
+
+static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hook hook, struct verdict *out)
+{
+    struct vm *vm = vm_from(p);
+    *out = (struct verdict){.kind = VERDICT_CONTINUE};
+    if (is_closing(c) || vm->hooks[hook] == LUA_NOREF)
+        return POLICY_DONE;
+    struct task *t = take(vm, c, hook);
+    if (!t) {
+        out->kind = VERDICT_ERROR;
+        return POLICY_DONE;
+    }
+    if (sched_start(t) == TASK_WAITS)
+        return wait_for(t);
+    if (t->script && ended(t))
+        targets_drop(t->verdict.targets); /* and *out stays as it is */
+    else
+        *out = t->verdict;
+    sched_release(t);
+    policy_run_closes(vm);
+    return POLICY_DONE;
+}
+
+static enum policy_step data(struct policy *p, struct conn *c, enum relay_direction dir, const char *bytes,
+                             size_t n, enum relay_verdict *verdict)
+{
+    struct vm *vm = vm_from(p);
+    if (is_closing(c)) { /* nothing goes on any more */
+        *verdict = RELAY_GO_ON;
+        return POLICY_DONE;
+    }
+    struct task *t = take(vm, c, HOOK_DATA);
+    if (!t) {
+        *verdict = RELAY_FAIL;
+        return POLICY_DONE;
+    }
+    t->dir = (uint8_t)dir;
+    t->bytes = bytes;
+    t->n_bytes = n;
+    if (sched_start(t) == TASK_WAITS)
+        return wait_for(t);
+    *verdict = t->script && ended(t) ? RELAY_GO_ON : (enum relay_verdict)t->relay_verdict;
+    sched_release(t);
+    policy_run_closes(vm);
+    return POLICY_DONE;
+}
+
+static void close_hook(struct policy *p, struct conn *c, const struct conn_info *info)
+{
+    struct vm *vm = vm_from(p);
+    if (vm->hooks[HOOK_CLOSE] == LUA_NOREF)
+        return;
+    struct task *t = take(vm, c, HOOK_CLOSE);
+    if (!t)
+        return;
+    t->info = info;
+    if (sched_start(t) == TASK_WAITS) {
+        loop_timer(vm->loop, &t->limit, SCRIPT_CLOSE_MS);
+        wait_for(t);
+        return;
+    }
+    sched_release(t);
+    policy_run_closes(vm);
+}
+
+/* ---- ends ---- */
+
+/* The first task of the connection that waits and has not been cancelled yet. */
+static struct task *next_waiting(struct script_conn *script)
+{
+    list_for_each(node, next, &script->tasks) {
+        struct task *t = container_of(node, struct task, of_conn);
+        if (t->state == TASK_WAITING && !t->cancelled && t->hook != HOOK_CLOSE)
+            return t;
+    }
+    return NULL;
+}
+
+static void cancel(struct policy *p, struct conn *c)
+{
+    struct script_conn *script = c->script;
+    if (!script)
+        return;
+    conn_hold(c); /* dropped below: the tasks drop theirs */
+    list_for_each(node, next, &script->tasks)
+        if (container_of(node, struct task, of_conn)->state == TASK_RUNNING)
+            container_of(node, struct task, of_conn)->cancelled = true;
+    for (struct task *t = next_waiting(script); t; t = next_waiting(script))
+        sched_cancel(t);
+    policy_run_closes(vm_from(p));
+    conn_drop(c);
+}
+
+void policy_run_closes(struct vm *vm)
+{
+    if (vm->closing_now || vm->current)
+        return;
+    vm->closing_now = true;
+    while (!list_is_empty(&vm->closing)) {
+        struct script_conn *script = container_of(vm->closing.next, struct script_conn, close_node);
+        struct conn *c = script->conn; /* held by lib_conn.c: ask_close() */
+        list_remove(&script->close_node);
+        if (script->reset)
+            conn_reset(c, REASON_CLOSED, SIDE_NONE, "");
+        else
+            conn_close(c, REASON_CLOSED, SIDE_NONE, "");
+        conn_drop(c);
+    }
+    vm->closing_now = false;
+}
+
+static void forget(struct policy *p, struct conn *c)
+{
+    lib_conn_forget(vm_from(p), c);
+}
+
+static void free_policy(struct policy *p)
+{
+    vm_free(vm_from(p));
+}
+
+const struct policy_ops policy_lua_ops = {
+    .decide = decide,
+    .data = data,
+    .close = close_hook,
+    .cancel = cancel,
+    .forget = forget,
+    .free = free_policy,
+};

@@ -1,0 +1,103 @@
+/* Script errors in the log: with traceback, and the same one only once in 10 s, followed by how often it came
+ * again. What is remembered of an error is a hash and its first line. */
+#include <stdio.h>
+#include <string.h>
+
+#include "script_priv.h"
+
+void report_describe(lua_State *L)
+{
+    // stack: …, error
+    if (lua_type(L, -1) == LUA_TSTRING)
+        return;
+    if (lua_isnumber(L, -1)) {
+        lua_tostring(L, -1);
+        return;
+    }
+    if (luaL_callmeta(L, -1, "__tostring")) { // stack: …, error, text
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            lua_remove(L, -2);
+            return;
+        }
+        lua_pop(L, 1);
+    }
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, -1));
+    lua_remove(L, -2); // stack: …, text
+}
+
+static uint64_t hash_of(const char *text, size_t len, const char *what)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
+    for (; *what; what++)
+        h = (h ^ (unsigned char)*what) * 0x100000001b3u;
+    return h;
+}
+
+static void tell_repeats(struct report *r)
+{
+    if (r->repeats)
+        log_error("script error came %u more time%s in 10 s: %s", r->repeats, r->repeats == 1 ? "" : "s",
+                  r->head);
+    r->repeats = 0;
+}
+
+static void on_quiet_time_over(struct timer *timer)
+{
+    struct report *r = container_of(timer, struct report, timer);
+    tell_repeats(r);
+    r->hash = 0;
+}
+
+/* The record of `hash`, or else a free one (*known false), or NULL when all are in use by other errors. */
+static struct report *record(struct vm *vm, uint64_t hash, bool *known)
+{
+    struct report *vacant = NULL;
+    for (size_t i = 0; i < SCRIPT_ERRORS; i++) {
+        struct report *r = &vm->reports[i];
+        bool used = timer_is_active(&r->timer);
+        if (used && r->hash == hash) {
+            *known = true;
+            return r;
+        }
+        if (!used)
+            vacant = r;
+    }
+    *known = false;
+    return vacant;
+}
+
+void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char *text, size_t len)
+{
+    bool known;
+    uint64_t hash = hash_of(text, len, what);
+    struct report *r = record(vm, hash, &known);
+    if (r && known) {
+        r->repeats++;
+        return;
+    }
+    if (r) {
+        r->hash = hash;
+        r->repeats = 0;
+        snprintf(r->head, sizeof r->head, "%s: %.*s", what, (int)strcspn(text, "\n"), text);
+        loop_timer(vm->loop, &r->timer, SCRIPT_REPEAT_MS);
+    }
+    log_line(LOG_ERROR, conn_id, "script error in the %s: %.*s", what, (int)len, text);
+}
+
+void report_init(struct vm *vm)
+{
+    for (size_t i = 0; i < SCRIPT_ERRORS; i++)
+        timer_init(&vm->reports[i].timer, on_quiet_time_over);
+}
+
+void report_deinit(struct vm *vm)
+{
+    for (size_t i = 0; i < SCRIPT_ERRORS; i++) {
+        if (!timer_is_active(&vm->reports[i].timer))
+            continue;
+        tell_repeats(&vm->reports[i]);
+        timers_stop(&vm->loop->timers, &vm->reports[i].timer);
+    }
+}

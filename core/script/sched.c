@@ -1,0 +1,437 @@
+/* Tasks: coroutines from a pool, their waits, and the one door into Lua.
+ *
+ * Everything that may raise happens inside the door, a C function called by lua_pcall() on the main state: making
+ * the arguments, resuming the coroutine, reading its results. Nothing is ever pushed onto a coroutine directly
+ * (a failed allocation there would have no handler), only moved. Must not know what a hook is. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "penstock/base/clock.h"
+#include "penstock/base/err.h"
+#include "script_priv.h"
+
+static const char while_loading[] =
+    "no waits while the policy file loads: wait in a hook, such as connect = function(conn) … end";
+static const char not_in_task[] = "a wait is possible only in hooks";
+static const char boundary[] =
+    "a wait is not possible here: a C function that called back lies between it and the hook (string.gsub with a "
+    "function, table.sort, or a module body under require); wait before or after that call";
+/* What a wait yields: its address, as light userdata. */
+static const char wait_mark;
+
+/* ---- the pool ---- */
+
+static void on_wake(struct timer *timer)
+{
+    sched_wake(container_of(timer, struct task, wake));
+}
+
+static void on_limit(struct timer *timer)
+{
+    struct task *t = container_of(timer, struct task, limit);
+    struct vm *vm = t->vm;
+    sched_cancel(t);
+    policy_run_closes(vm);
+}
+
+static struct task *task_new(struct vm *vm)
+{
+    struct task *t = calloc(1, sizeof *t);
+    if (!t)
+        return NULL;
+    t->vm = vm;
+    t->co_ref = t->chunk_ref = LUA_NOREF;
+    list_init(&t->node);
+    list_init(&t->of_conn);
+    timer_init(&t->wake, on_wake);
+    timer_init(&t->limit, on_limit);
+    return t;
+}
+
+/* The coroutine is dead or must not be resumed again: leave it to the collector. */
+static void forget_coroutine(struct task *t)
+{
+    luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->co_ref);
+    t->co_ref = LUA_NOREF;
+    t->co = NULL;
+}
+
+static void task_free(struct task *t)
+{
+    list_remove(&t->node);
+    list_remove(&t->of_conn);
+    timers_stop(&t->vm->loop->timers, &t->wake);
+    timers_stop(&t->vm->loop->timers, &t->limit);
+    free(t);
+}
+
+struct task *sched_take(struct vm *vm, const struct task_ops *ops)
+{
+    struct task *t;
+    if (list_is_empty(&vm->idle)) {
+        t = task_new(vm);
+        if (!t)
+            return NULL;
+    } else {
+        t = container_of(vm->idle.prev, struct task, node);
+        list_remove(&t->node);
+        vm->n_idle--;
+    }
+    list_push(&vm->busy, &t->node);
+    t->ops = ops;
+    t->cancelled = t->abandoned = t->held = false;
+    t->refusals = t->resume_error = 0;
+    t->conn = NULL;
+    t->script = NULL;
+    t->bytes = NULL;
+    t->info = NULL;
+    return t;
+}
+
+void sched_release(struct task *t)
+{
+    struct vm *vm = t->vm;
+    if (timer_is_active(&t->wake))
+        timers_stop(&vm->loop->timers, &t->wake);
+    if (timer_is_active(&t->limit))
+        timers_stop(&vm->loop->timers, &t->limit);
+    if (t->chunk_ref != LUA_NOREF) {
+        luaL_unref(vm->L, LUA_REGISTRYINDEX, t->chunk_ref);
+        t->chunk_ref = LUA_NOREF;
+    }
+    list_remove(&t->of_conn);
+    list_remove(&t->node);
+    t->state = TASK_IDLE;
+    if (vm->n_idle >= SCRIPT_IDLE_TASKS) {
+        if (t->co)
+            forget_coroutine(t);
+        task_free(t);
+        return;
+    }
+    list_push(&vm->idle, &t->node);
+    vm->n_idle++;
+}
+
+void sched_deinit(struct vm *vm)
+{
+    list_for_each(node, next, &vm->busy)
+        task_free(container_of(node, struct task, node));
+    list_for_each(node, next, &vm->idle)
+        task_free(container_of(node, struct task, node));
+    vm->n_idle = 0;
+}
+
+/* ---- the time budget ---- */
+
+/* Called every SCRIPT_BUDGET_COUNT instructions. Looks at the clock, so that an entry into Lua need not. */
+static void on_count(lua_State *L, lua_Debug *unused)
+{
+    (void)unused;
+    lua_getfield(L, LUA_REGISTRYINDEX, "penstock.vm"); // stack: …, vm
+    struct vm *vm = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (!vm->current)
+        return; /* loading */
+    uint64_t now = clock_now_ns();
+    if (vm->seen_run != vm->run) {
+        vm->seen_run = vm->run;
+        vm->seen_ns = now;
+        return;
+    }
+    if (now - vm->seen_ns < SCRIPT_BUDGET_MS * 1000000ull)
+        return;
+    if (!vm->over_budget) {
+        /* From now on at every instruction, or a pcall() in a loop would outlive it. */
+        vm->over_budget = true;
+        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    }
+    luaL_where(L, 0); // stack: …, where
+    lua_pushfstring(L, "computed for more than %d ms without waiting", SCRIPT_BUDGET_MS);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+static void arm_budget(lua_State *L, struct vm *vm)
+{
+    vm->over_budget = false;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, SCRIPT_BUDGET_COUNT);
+}
+
+/* ---- the door ---- */
+
+static void new_coroutine(lua_State *L, struct task *t)
+{
+    lua_State *co = lua_newthread(L); // stack: …, co
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->tasks);
+    lua_pushvalue(L, -2);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -3); // stack: …, co, tasks
+    lua_pop(L, 1);
+    t->co_ref = luaL_ref(L, LUA_REGISTRYINDEX); // stack: …
+    t->co = co;
+}
+
+/* What the coroutine gets back from its wait. */
+static int push_wake(lua_State *L, struct task *t)
+{
+    if (!t->resume_error) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushboolean(L, 0);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->cancelled);
+    return 2;
+}
+
+/* The error object of the coroutine is on the top of L. */
+static enum task_end failed(lua_State *L, struct task *t)
+{
+    struct vm *vm = t->vm;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->cancelled); // stack: …, error, CANCELLED
+    bool quiet = t->cancelled && lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (quiet)
+        return TASK_CANCELLED;
+    report_describe(L); // stack: …, message
+    luaL_traceback(L, t->co, lua_tostring(L, -1), 0); // stack: …, message, text
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    report_error(vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
+    lua_pop(L, 2);
+    return TASK_FAILED;
+}
+
+/* The coroutine yielded: a wait, or something that is none. */
+static enum task_end yielded(lua_State *L, struct task *t)
+{
+    bool wait = lua_gettop(t->co) == 1 && lua_touserdata(t->co, 1) == &wait_mark;
+    if (t->abandoned)
+        return TASK_CANCELLED;
+    if (wait) {
+        lua_settop(t->co, 0);
+        return TASK_WAITS;
+    }
+    t->abandoned = true;
+    luaL_error(L, "the hook yielded; it waits with ps.sleep");
+    return TASK_FAILED;
+}
+
+static enum task_end run(lua_State *L, struct task *t, int n_args)
+{
+    // stack: [function,] arguments
+    lua_xmove(L, t->co, n_args + (t->state == TASK_IDLE));
+    t->state = TASK_RUNNING;
+    int status = lua_resume(t->co, n_args);
+    if (status == LUA_YIELD)
+        return yielded(L, t);
+    if (status) {
+        lua_xmove(t->co, L, 1); // stack: …, error
+        return failed(L, t);
+    }
+    int n = lua_gettop(t->co);
+    lua_settop(L, 0);
+    if (n > 8)
+        lua_settop(t->co, n = 8);
+    lua_xmove(t->co, L, n); // stack: results
+    t->ops->finish(L, t, n);
+    return TASK_RETURNED;
+}
+
+/* The task to run is vm->entering. Returns its end. */
+static int door(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    struct task *t = vm->entering;
+    int n_args;
+    if (t->state == TASK_IDLE) {
+        if (!t->co)
+            new_coroutine(L, t);
+        n_args = t->ops->push(L, t); // stack: function, arguments
+    } else {
+        n_args = push_wake(L, t); // stack: answer of the wait
+    }
+    int end = (int)run(L, t, n_args);
+    if (end == TASK_WAITS && t->bytes && t->chunk_ref == LUA_NOREF) {
+        /* The bytes are the caller's; pushing them again finds the interned string, or the memory for it. */
+        lua_pushlstring(L, t->bytes, t->n_bytes);
+        t->chunk_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        t->bytes = NULL;
+    }
+    lua_pushinteger(L, end);
+    return 1;
+}
+
+/* lua_pcall() with bookkeeping. Whatever happens, the stack of the main state is as before. */
+static enum task_end enter(struct task *t)
+{
+    struct vm *vm = t->vm;
+    lua_State *L = vm->L;
+    struct task *outer = vm->current;
+    enum task_end end;
+
+    vm->current = vm->entering = t;
+    vm->run++;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->door); // stack: …, door
+    if (lua_pcall(L, 0, 1, 0) == 0) {
+        end = (enum task_end)lua_tointeger(L, -1);
+    } else { /* out of memory, or the results made no sense; stack: …, message */
+        end = TASK_FAILED;
+        size_t len = 0;
+        const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : "";
+        report_error(vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
+    }
+    lua_pop(L, 1);
+    vm->current = outer;
+    if (vm->over_budget)
+        arm_budget(L, vm);
+
+    if (end == TASK_WAITS) {
+        t->state = TASK_WAITING;
+    } else {
+        t->state = TASK_IDLE;
+        if (t->co && (lua_status(t->co) != 0 || t->abandoned))
+            forget_coroutine(t);
+        else if (t->co)
+            lua_settop(t->co, 0);
+    }
+    return end;
+}
+
+enum task_end sched_start(struct task *t)
+{
+    return enter(t);
+}
+
+static void resume(struct task *t)
+{
+    enum task_end end = enter(t);
+    if (end != TASK_WAITS)
+        t->ops->done(t, end);
+}
+
+void sched_wake(struct task *t)
+{
+    struct vm *vm = t->vm;
+    PENSTOCK_REQUIRE(t->state == TASK_WAITING);
+    resume(t);
+    policy_run_closes(vm);
+}
+
+void sched_cancel(struct task *t)
+{
+    t->cancelled = true;
+    if (t->state != TASK_WAITING)
+        return;
+    timers_stop(&t->vm->loop->timers, &t->wake);
+    t->resume_error = 1;
+    resume(t);
+}
+
+/* ---- waits ---- */
+
+struct task *sched_may_wait(lua_State *L, struct vm *vm, int *n)
+{
+    struct task *t = vm->current;
+    *n = 2;
+    lua_pushboolean(L, 0);
+    if (!t) {
+        lua_pushstring(L, vm->loading ? while_loading : not_in_task);
+    } else if (!lua_isyieldable(L)) {
+        lua_pushlstring(L, boundary, sizeof boundary - 1);
+    } else if (!t->cancelled) {
+        lua_pop(L, 1);
+        return t;
+    } else if (++t->refusals < SCRIPT_REFUSALS) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, vm->cancelled);
+    } else {
+        t->abandoned = true;
+        *n = sched_wait(L);
+    }
+    return NULL; // stack: …, false, error
+}
+
+int sched_wait(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&wait_mark);
+    return lua_yield(L, 1);
+}
+
+int sched_abort_wait(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    if (vm->current)
+        timers_stop(&vm->loop->timers, &vm->current->wake);
+    return 0;
+}
+
+void sched_push_constants(lua_State *L)
+{
+    // stack: …, core
+    lua_pushlightuserdata(L, (void *)&wait_mark);
+    lua_setfield(L, -2, "WAIT");
+    lua_pushlstring(L, boundary, sizeof boundary - 1);
+    lua_setfield(L, -2, "BOUNDARY");
+}
+
+/* ---- loading ---- */
+
+static int on_error(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    report_describe(L); // stack: message
+    if (vm->traceback)
+        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    return 1;
+}
+
+static int open_handler(lua_State *L)
+{
+    struct vm *vm = lua_touserdata(L, 1);
+    lua_pushlightuserdata(L, vm);
+    lua_pushcclosure(L, on_error, 1); // stack: vm, handler
+    return 1;
+}
+
+int sched_protect(struct vm *vm, lua_CFunction body, char *why, size_t why_cap)
+{
+    lua_State *L = vm->L;
+    lua_pushcfunction(L, open_handler);
+    lua_pushlightuserdata(L, vm);
+    int err = lua_pcall(L, 1, 1, 0); // stack: handler or message
+    if (!err) {
+        lua_pushcfunction(L, body);
+        lua_pushlightuserdata(L, vm);
+        err = lua_pcall(L, 1, 0, -3); // stack: handler[, message]
+    }
+    if (err) {
+        const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "out of memory";
+        size_t len = strlen(text);
+        if (len >= why_cap)
+            len = why_cap ? why_cap - 1 : 0;
+        if (why_cap) {
+            memcpy(why, text, len);
+            why[len] = '\0';
+        }
+    }
+    lua_settop(L, 0);
+    return err ? -EINVAL : 0;
+}
+
+void sched_open(lua_State *L, struct vm *vm)
+{
+    lua_pushlightuserdata(L, vm);
+    lua_setfield(L, LUA_REGISTRYINDEX, "penstock.vm");
+    lua_pushlightuserdata(L, vm);
+    lua_pushcclosure(L, door, 1);
+    vm->door = luaL_ref(L, LUA_REGISTRYINDEX);
+
+    lua_newtable(L);
+    lua_newtable(L);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2); // stack: …, tasks
+    vm->tasks = luaL_ref(L, LUA_REGISTRYINDEX);
+    if (vm->budget)
+        arm_budget(L, vm);
+}

@@ -1,0 +1,215 @@
+/* One Lua VM: opening it, loading the policy file, closing it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "lua_modules.h"
+#include "script_priv.h"
+
+/* ---- opening ---- */
+
+static int on_panic(lua_State *L)
+{
+    log_error("Lua failed outside of any protection: %s", lua_tostring(L, -1));
+    log_close(1000);
+    return 0; /* LuaJIT exits */
+}
+
+/* A module of the binary; upvalue: its index. Called by require. */
+static int load_module(lua_State *L)
+{
+    const struct lua_module *m = &lua_modules[lua_tointeger(L, lua_upvalueindex(1))];
+    if (luaL_loadbufferx(L, (const char *)m->bytecode, m->size, m->name, "b"))
+        return lua_error(L);
+    lua_pushstring(L, m->name);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static bool is_main_module(const struct lua_module *m)
+{
+    return !strcmp(m->name, "penstock");
+}
+
+static void open_modules(lua_State *L)
+{
+    lua_getfield(L, LUA_GLOBALSINDEX, "package");
+    lua_getfield(L, -1, "preload"); // stack: …, package, preload
+    for (size_t i = 0; i < sizeof lua_modules / sizeof *lua_modules; i++) {
+        if (is_main_module(&lua_modules[i]))
+            continue;
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_pushcclosure(L, load_module, 1);
+        lua_setfield(L, -2, lua_modules[i].name);
+    }
+    lua_pop(L, 2);
+}
+
+/* Keeps field `key` of the table on the top. */
+static int take_ref(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    return luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* Runs lua/penstock/init.lua; leaves the function that checks policies on the stack. */
+static void open_penstock(lua_State *L, struct vm *vm)
+{
+    for (size_t i = 0; i < sizeof lua_modules / sizeof *lua_modules; i++) {
+        const struct lua_module *m = &lua_modules[i];
+        if (is_main_module(m) && luaL_loadbufferx(L, (const char *)m->bytecode, m->size, m->name, "b"))
+            lua_error(L);
+    }
+    lib_core_push(L, vm);
+    lua_call(L, 1, 2); // stack: …, ps, internals
+    vm->deny_meta = take_ref(L, "deny_meta");
+    vm->pass = take_ref(L, "pass");
+    vm->cancelled = take_ref(L, "cancelled");
+    lua_getfield(L, -1, "check"); // stack: …, ps, internals, check
+    lua_insert(L, -3);
+    lua_pop(L, 1); // stack: …, check, ps
+    lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "penstock");
+    lua_pop(L, 1); // stack: …, check
+}
+
+/* ---- the policy ---- */
+
+static void push_hook_names(lua_State *L)
+{
+    lua_createtable(L, HOOK_COUNT, 0);
+    for (int i = 0; i < HOOK_COUNT; i++) {
+        lua_pushstring(L, policy_hook_name((enum policy_hook)i));
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+/* Takes the hooks of the policy table on the top. */
+static void take_hooks(lua_State *L, struct vm *vm)
+{
+    for (int i = 0; i < HOOK_COUNT; i++) {
+        lua_pushstring(L, policy_hook_name((enum policy_hook)i));
+        lua_rawget(L, -2);
+        if (lua_isnil(L, -1)) {
+            lua_pop(L, 1);
+            continue;
+        }
+        vm->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+        vm->policy.hooks |= 1u << i;
+    }
+}
+
+static void run_file(lua_State *L, struct vm *vm)
+{
+    const char *path = vm->options->path;
+    // stack: …, check
+    int status = luaL_loadfilex(L, path, vm->options->unsafe ? NULL : "t"); // stack: …, check, chunk or message
+    if (status && strstr(lua_tostring(L, -1), "wrong mode"))
+        luaL_error(L, "%s is bytecode, which is loaded with --unsafe-lua only", path);
+    if (status)
+        lua_error(L);
+    vm->traceback = true; /* from here on it tells something */
+    vm->loading = true;
+    lua_pushstring(L, path);
+    lua_call(L, 1, 1); // stack: …, check, policy
+    vm->loading = false;
+    vm->traceback = false;
+    lua_pushstring(L, path);
+    push_hook_names(L);
+    lua_call(L, 3, 1); // stack: …, policy
+    take_hooks(L, vm);
+}
+
+/* Everything that may raise; called protected. */
+static int load_body(lua_State *L)
+{
+    struct vm *vm = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    if (!vm->options->jit) /* only now: opening its library switches the compiler on */
+        luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    sched_open(L, vm);
+    lib_conn_open(L, vm);
+    lua_pushliteral(L, "up");
+    vm->dirs[RELAY_UP] = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushliteral(L, "down");
+    vm->dirs[RELAY_DOWN] = luaL_ref(L, LUA_REGISTRYINDEX);
+    open_modules(L);
+    open_penstock(L, vm); // stack: vm, check
+    run_file(L, vm);
+    return 0;
+}
+
+/* ---- life ---- */
+
+/* splitmix64 spreads one seed over the generator's state. */
+static void seed_random(struct vm *vm, uint64_t seed)
+{
+    if (!seed && uv_random(NULL, NULL, &seed, sizeof seed, 0, NULL))
+        seed = uv_hrtime() ^ (uint64_t)(uintptr_t)vm;
+    for (size_t i = 0; i < 4; i++) {
+        uint64_t z = seed += 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        vm->random[i] = z ^ (z >> 31);
+    }
+}
+
+static struct vm *vm_new(const struct script_options *options, struct loop *loop)
+{
+    struct vm *vm = calloc(1, sizeof *vm);
+    if (!vm)
+        return NULL;
+    vm->policy.ops = &policy_lua_ops;
+    vm->loop = loop;
+    vm->options = options;
+    vm->budget = !options->jit;
+    for (int i = 0; i < HOOK_COUNT; i++)
+        vm->hooks[i] = LUA_NOREF;
+    list_init(&vm->idle);
+    list_init(&vm->busy);
+    list_init(&vm->closing);
+    report_init(vm);
+    seed_random(vm, options->seed);
+    vm->L = luaL_newstate();
+    if (!vm->L) {
+        free(vm);
+        return NULL;
+    }
+    lua_atpanic(vm->L, on_panic);
+    return vm;
+}
+
+int script_load(const struct script_options *options, struct loop *loop, struct policy **out, char *why,
+                size_t why_cap)
+{
+    *out = NULL;
+    struct vm *vm = vm_new(options, loop);
+    if (!vm) {
+        snprintf(why, why_cap, "out of memory for a Lua VM");
+        return -ENOMEM;
+    }
+    int err = sched_protect(vm, load_body, why, why_cap);
+    vm->options = NULL; /* the caller's */
+    if (err) {
+        vm_free(vm);
+        return err;
+    }
+    *out = &vm->policy;
+    return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+    report_deinit(vm);
+    sched_deinit(vm);
+    lua_close(vm->L);
+    free(vm);
+}
+
+const char *script_engine(void)
+{
+    return LUAJIT_VERSION;
+}

@@ -1,0 +1,17 @@
+/* What the program says about itself. */
+#ifndef PENSTOCK_CLI_HELP_H
+#define PENSTOCK_CLI_HELP_H
+
+#include <stdio.h>
+
+/* The lines of text that fit on any terminal. */
+enum { HELP_COLUMNS = 100 };
+
+/* Usage with two examples: for somebody who typed nothing. */
+void help_print_short(FILE *out);
+/* All of --help. */
+void help_print(FILE *out);
+/* --version: penstock, how it was built, and the libraries it runs with. */
+void help_print_version(FILE *out);
+
+#endif

@@ -1,0 +1,53 @@
+/* Reaching an upstream: every target, every address (RFC 8305 happy eyeballs), one deadline.
+ *
+ * A dial is made for one connection attempt and frees itself when it has called back or was cancelled. */
+#ifndef PENSTOCK_NET_DIAL_H
+#define PENSTOCK_NET_DIAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "penstock/base/addr.h"
+#include "penstock/net/loop.h"
+#include "penstock/net/stream.h"
+
+struct dial;
+struct resolver;
+
+/* Socket options for each attempt. */
+struct dial_socket {
+    bool nodelay;
+    uint32_t keepalive_s;
+    uint32_t rcvbuf_bytes, sndbuf_bytes;
+    struct addr source; /* AF_UNSPEC: the kernel chooses */
+};
+
+struct dial_options {
+    struct loop *loop;
+    struct resolver *resolver;
+    const struct endpoint *targets; /* outlive the dial */
+    size_t n_targets;
+    uint64_t timeout_ms; /* of everything together; 0: none */
+    const struct dial_socket *socket; /* outlives the dial */
+    struct stream *stream; /* gets the connected socket, registered edge-triggered; its callback is kept */
+};
+
+struct dial_result {
+    int err;             /* 0, or why the last attempt failed (err.h code) */
+    size_t target;       /* index of the target connected, or last tried */
+    struct addr address; /* the address connected, or last tried; AF_UNSPEC when none was */
+    const char *why;     /* PS_EDNS: what the resolver said; static storage, else NULL */
+};
+
+typedef void dial_done_fn(void *arg, const struct dial_result *result);
+
+/* Starts. Calls `done` once, never before it returns, unless cancelled. Returns 0 and the dial in *out, or -ENOMEM.
+ * `done` may start another dial. The first attempt uses `stream` itself, so its owner passes the stream's events on
+ * with dial_on_stream() until `done`. */
+int dial_start(const struct dial_options *options, dial_done_fn *done, void *arg, struct dial **out);
+/* An event of the stream that is being dialled. */
+void dial_on_stream(struct dial *d, unsigned events);
+/* Ends it without calling back: attempts are closed. */
+void dial_cancel(struct dial *d);
+
+#endif

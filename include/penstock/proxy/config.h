@@ -1,0 +1,75 @@
+/* What a server is to do: filled from the command line or from Lua, read-only once the server has started.
+ * Whoever makes a config owns it; config_deinit() frees all it points to. */
+#ifndef PENSTOCK_PROXY_CONFIG_H
+#define PENSTOCK_PROXY_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "penstock/base/addr.h"
+#include "penstock/base/log.h"
+#include "penstock/net/relay.h"
+#include "penstock/proxy/targets.h"
+
+/* Limits; 0 switches one off. What happens at each is in docs/operations.md. */
+struct config_limits {
+    uint32_t conns;      /* connections of the listener at once; more wait in the backlog */
+    uint32_t per_ip;     /* connections of one client address (/32 or /64); more are closed */
+    uint32_t rate;       /* new connections a second; more wait in the backlog */
+    uint64_t up_bytes;   /* bytes a second, client to upstream, of each connection */
+    uint64_t down_bytes; /* the same, upstream to client */
+};
+
+/* Deadlines in milliseconds; 0 switches one off. */
+struct config_timeouts {
+    uint64_t connect_ms;     /* resolve and connect, all targets together; default 5 s */
+    uint64_t first_byte_ms;  /* first byte of the client, from the start of the relay; default off */
+    uint64_t idle_ms;        /* nothing moved in either direction; default 1 h */
+    uint64_t half_closed_ms; /* one side has ended, the other moves next to nothing; default 60 s */
+    uint64_t life_ms;        /* the whole connection; default off */
+};
+
+struct config_socket {
+    bool nodelay;          /* TCP_NODELAY on both sides; default on */
+    uint32_t keepalive_s;  /* idle seconds before keep-alive probes; 0 off; default off */
+    uint32_t rcvbuf_bytes; /* SO_RCVBUF; 0 leaves it to the kernel */
+    uint32_t sndbuf_bytes; /* SO_SNDBUF */
+    uint32_t backlog;      /* default 4096, cut by the kernel to net.core.somaxconn */
+    struct addr source;    /* source address for dialling; AF_UNSPEC: the kernel chooses */
+};
+
+struct config_listener {
+    char *name;             /* for logs and metrics; the bind text when not given; owned */
+    struct endpoint bind;   /* one address, one port */
+    struct targets *to;     /* NULL: only the connect hook can name a destination */
+    struct config_limits limits;
+    struct config_timeouts timeouts;
+    struct config_socket socket;
+    enum relay_choice relay; /* auto, copy or splice */
+};
+
+struct config {
+    struct config_listener *listeners;
+    size_t n_listeners;
+    char *policy;                /* path of the policy file, NULL without */
+    uint32_t workers;            /* threads, at least 1 */
+    uint32_t max_conns;          /* of the whole process; more wait in the backlog; 0: no limit */
+    uint64_t drain_ms;           /* after TERM: how long connections may live on; default 30 s */
+    uint32_t spin_us;            /* poll that long before blocking; default 0 */
+    char *resolver;              /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
+    char *pid_file;              /* NULL: none */
+    uint64_t seed;               /* of ps.random(); 0: from the system */
+    bool unsafe_lua;             /* open all Lua libraries to the policy */
+    bool jit;                    /* compile policies (then they cannot be interrupted) */
+    struct log_options log;      /* strings owned */
+};
+
+/* Sets every default; no listener. */
+void config_init(struct config *c);
+void config_deinit(struct config *c);
+
+/* Appends a listener with default limits, timeouts and socket options. Returns it (valid until the next call),
+ * or NULL when out of memory. */
+struct config_listener *config_add_listener(struct config *c);
+
+#endif

@@ -1,0 +1,145 @@
+/* One connection: a client, an upstream, two relays, one life.
+ *
+ * States and their legal moves are in conn.c. conn_close() is the only closer, idempotent, with one reason.
+ * Owned by its worker; used on the worker's thread only. Memory goes when the last reference is dropped, at the
+ * end of the batch of events (docs/lifetime.md). */
+#ifndef PENSTOCK_PROXY_CONN_H
+#define PENSTOCK_PROXY_CONN_H
+
+#include "penstock/base/addr.h"
+#include "penstock/base/list.h"
+#include "penstock/net/dial.h"
+#include "penstock/net/relay.h"
+#include "penstock/net/stream.h"
+#include "penstock/net/timers.h"
+#include "penstock/proxy/policy.h"
+#include "penstock/proxy/reason.h"
+#include "penstock/proxy/targets.h"
+
+struct listener;
+struct worker;
+
+/* X(NAME, text) */
+#define CONN_STATES(X)                                                                             \
+    X(ACCEPT, "accept hook")                                                                       \
+    X(CONNECT, "connect hook")                                                                     \
+    X(DIAL, "dialling")                                                                            \
+    X(FAILED, "failed hook")                                                                       \
+    X(CONNECTED, "connected hook")                                                                 \
+    X(RELAY, "relaying")                                                                           \
+    X(HANG, "held before it is denied")                                                            \
+    X(LINGER, "delivering what was received before an abort")                                      \
+    X(CLOSED, "closed")
+
+enum conn_state {
+#define X(name, text) CONN_##name,
+    CONN_STATES(X)
+#undef X
+};
+
+enum conn_side { SIDE_NONE, SIDE_CLIENT, SIDE_UPSTREAM };
+
+struct conn_tag {
+    struct conn_tag *next;
+    char *value; /* points into text */
+    char text[]; /* key, 0, value, 0 */
+};
+
+struct conn {
+    struct list node;               /* in worker->conns */
+    struct worker *worker;
+    struct listener *listener;
+    struct stream client, upstream;
+    struct relay up, down;
+    struct addr client_addr;
+    struct addr upstream_addr;      /* AF_UNSPEC until connected */
+    struct policy *policy;          /* may be NULL */
+    void *script;                   /* the policy's own record of this connection */
+    struct dial *dial;              /* while dialling */
+    struct targets *targets;        /* what is or was dialled; one reference */
+    size_t target;                  /* index in targets of the one connected or last tried */
+    struct conn_tag *tags;          /* newest first */
+    struct timer deadline;          /* the nearest of all its deadlines, checked lazily */
+    struct loop_task free_task;
+    uint64_t id;                    /* unique in the process */
+    uint64_t seq;                   /* count on its listener over all workers, from 1 */
+    uint64_t accepted_ns;
+    uint64_t dial_ns;               /* start of the dial */
+    uint64_t connected_ns;          /* 0 until connected */
+    uint64_t relay_ms;              /* start of the relay */
+    uint64_t active_ms;             /* last byte moved, monotonic */
+    uint64_t half_closed_ms;        /* start of the present half-closed window; 0 while none */
+    uint64_t half_closed_bytes;     /* bytes moved when it began */
+    uint32_t refs;                  /* 1 while not closed + 1 for each hook that waits */
+    int failed_err;                 /* HOOK_FAILED: why the last dial failed */
+    const char *failed_why;         /* the resolver's words for it, static storage; else NULL */
+    uint64_t linger_ms;             /* LINGER: since when */
+    uint32_t unsent;                /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
+    uint8_t state;                  /* enum conn_state */
+    uint8_t reason;                 /* enum close_reason, from conn_close on */
+    uint8_t side;                   /* enum conn_side that ended it, SIDE_NONE: neither */
+    uint8_t half_closed_side;       /* enum conn_side that ended first */
+    uint8_t choices;                /* destinations that hooks have chosen */
+    bool reset;                     /* end both sockets by RST */
+    bool ending;                    /* reason is set; closing now or when `serving` is over */
+    bool serving;                   /* its relays are being pumped: closing is put off */
+    bool script_failed;             /* a data hook raised */
+    char detail[VERDICT_REASON_MAX]; /* further word for the access log */
+};
+
+/* What the close hook and the access log are told. */
+struct conn_info {
+    enum close_reason reason;
+    const char *reason_word;
+    const char *side;   /* "client", "upstream" or "-" */
+    const char *detail; /* "" when there is none */
+    uint64_t bytes_up, bytes_down;
+    uint64_t duration_us;
+    int64_t connect_us; /* -1 when none was reached */
+};
+
+/* Starts a connection on the accepted, non-blocking descriptor `fd`, which it owns from now on, also on failure.
+ * Returns 0 or a negative errno. */
+int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client);
+
+/* Ends it with one reason: cancels waiting hooks, closes both sockets (RST for RESET and SCRIPT, or when `reset`
+ * was asked for), writes the access line, calls the close hook. The first call wins; later ones do nothing. */
+void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
+/* The same, both sides ended by RST. */
+void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
+
+static inline bool conn_is_closed(const struct conn *c)
+{
+    return c->state == CONN_CLOSED;
+}
+/* A reference keeps the memory, not the connection. Each hold names its drop. */
+void conn_hold(struct conn *c);
+void conn_drop(struct conn *c);
+
+/* A hook that waited has decided. Takes over verdict->targets. Nothing happens when the connection has ended. */
+void conn_decided(struct conn *c, enum policy_hook hook, struct verdict *verdict);
+/* A data hook that waited has put its bytes with relay_write() and says how to go on. */
+void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verdict verdict);
+
+static inline struct relay *conn_relay(struct conn *c, enum relay_direction dir)
+{
+    return dir == RELAY_UP ? &c->up : &c->down;
+}
+
+/* Sets a tag for the access log; a key set again is replaced. Returns 0, -ENOMEM, or PS_ELIMIT over 32 tags or
+ * 1 KiB in one. */
+int conn_tag(struct conn *c, const char *key, size_t key_len, const char *value, size_t value_len);
+/* Key to value of a tag list entry. */
+static inline const char *conn_tag_key(const struct conn_tag *tag)
+{
+    return tag->text;
+}
+
+/* The loop it runs on. */
+struct loop *conn_loop(const struct conn *c);
+/* Name of its listener. */
+const char *conn_listener_name(const struct conn *c);
+/* Text of the destination connected or last tried, "-" without one. Returns `buf`. */
+const char *conn_upstream_text(const struct conn *c, char *buf, size_t cap);
+
+#endif

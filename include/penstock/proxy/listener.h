@@ -1,0 +1,63 @@
+/* A listening address: one struct listener for all workers, one struct acceptor for each worker of it. */
+#ifndef PENSTOCK_PROXY_LISTENER_H
+#define PENSTOCK_PROXY_LISTENER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#include "penstock/base/addr.h"
+#include "penstock/net/dial.h"
+#include "penstock/net/poller.h"
+#include "penstock/net/rate.h"
+#include "penstock/net/timers.h"
+#include "penstock/proxy/config.h"
+
+struct clients;
+struct worker;
+
+/* Shared by all workers; counters are atomic, the rate has its lock. */
+struct listener {
+    const struct config_listener *config;
+    struct addr address;            /* as bound, with the real port; AF_UNIX for a path */
+    char text[256];                 /* "127.0.0.1:8080", "unix:/run/x" */
+    const char *name;               /* config->name, or text */
+    struct dial_socket dial_socket; /* socket options towards the upstream */
+    int *fds;                       /* one a worker (SO_REUSEPORT), or one for all (UNIX); -1 when closed */
+    unsigned n_fds;
+    struct clients *clients;        /* NULL without a limit per client */
+    uv_mutex_t rate_lock;
+    struct rate rate;
+    atomic_ullong seq;              /* connections accepted so far */
+    atomic_uint conns;              /* connections now */
+    atomic_ullong limited;          /* clients refused or made to wait by a limit, each counted once */
+    bool unlink_path;               /* a UNIX socket that we made: remove it at the end */
+};
+
+/* Opens the sockets of `config` for `workers` threads. Returns 0, or a negative errno with a message in `why`
+ * and nothing left open. */
+int listener_open(struct listener *l, const struct config_listener *config, unsigned workers, char *why,
+                  size_t why_cap);
+/* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the workers' last close
+ * ends the listening. */
+void listener_release(struct listener *l);
+void listener_close(struct listener *l);
+
+/* One listener in one worker. Level-triggered, one accept a wake-up. */
+struct acceptor {
+    struct poller_entry entry;
+    struct listener *listener;
+    struct worker *worker;
+    struct timer retry;   /* when a pause ends by itself */
+    bool paused;
+    bool told;            /* this pause has been logged */
+};
+
+/* Returns 0 or a negative errno. */
+int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w);
+/* Takes what is in the backlog, then stops accepting. */
+void acceptor_drain(struct acceptor *a);
+/* A connection of this worker has ended: there may be room again. */
+void acceptor_resume(struct acceptor *a);
+
+#endif

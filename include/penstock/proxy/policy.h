@@ -1,0 +1,95 @@
+/* The hook interface between a connection and whatever decides for it. No Lua here: core/script implements it.
+ *
+ * One policy belongs to one worker and is used on its thread only. A hook that does not exist is never called. */
+#ifndef PENSTOCK_PROXY_POLICY_H
+#define PENSTOCK_PROXY_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "penstock/net/relay.h"
+#include "penstock/proxy/targets.h"
+
+struct conn;
+struct conn_info;
+struct loop;
+struct policy;
+
+/* X(NAME, lua name) in the order of a connection's life. */
+#define POLICY_HOOKS(X)                                                                            \
+    X(ACCEPT, "accept")                                                                            \
+    X(CONNECT, "connect")                                                                          \
+    X(FAILED, "failed")                                                                            \
+    X(CONNECTED, "connected")                                                                      \
+    X(DATA, "data")                                                                                \
+    X(CLOSE, "close")
+
+enum policy_hook {
+#define X(name, lua) HOOK_##name,
+    POLICY_HOOKS(X)
+#undef X
+        HOOK_COUNT
+};
+
+enum verdict_kind {
+    VERDICT_CONTINUE, /* no opinion: go on as configured */
+    VERDICT_DIAL,     /* use `targets` */
+    VERDICT_DENY,     /* end the client: `reason`, `reset`, `hang_ms` */
+    VERDICT_ERROR,    /* the script failed (already logged): fail closed */
+};
+
+enum { VERDICT_REASON_MAX = 32 };
+
+struct verdict {
+    enum verdict_kind kind;
+    struct targets *targets;         /* VERDICT_DIAL: one reference, taken over by the connection */
+    char reason[VERDICT_REASON_MAX]; /* VERDICT_DENY: a word for the access log, may be "" */
+    bool reset;                      /* VERDICT_DENY: end with RST instead of FIN */
+    uint64_t hang_ms;                /* VERDICT_DENY: keep the client waiting that long first */
+};
+
+enum policy_step {
+    POLICY_DONE, /* decided now */
+    POLICY_WAIT, /* the hook waits; it will call back, unless cancelled */
+};
+
+struct policy_ops {
+    /* Runs HOOK_ACCEPT, HOOK_CONNECT, HOOK_FAILED or HOOK_CONNECTED. POLICY_DONE: *out is filled. POLICY_WAIT: the
+     * policy holds the connection (conn_hold) and calls conn_decided() later, once, then conn_drop().
+     * For HOOK_FAILED conn->failed_target and conn->failed_err tell what failed. */
+    enum policy_step (*decide)(struct policy *p, struct conn *c, enum policy_hook hook, struct verdict *out);
+
+    /* HOOK_DATA: `bytes` were read in direction `dir`; they are valid during this call only. The policy puts what
+     * shall go on with relay_write(), nothing for dropped bytes. On POLICY_WAIT the direction stands still until
+     * the policy calls relay_data_done(); on POLICY_DONE *verdict tells how to go on. */
+    enum policy_step (*data)(struct policy *p, struct conn *c, enum relay_direction dir, const char *bytes,
+                             size_t n, enum relay_verdict *verdict);
+
+    /* HOOK_CLOSE: once for each accepted connection, after its sockets were closed. `info` is valid during the
+     * call. A hook that waits holds the connection until it ends, at most 5 s. */
+    void (*close)(struct policy *p, struct conn *c, const struct conn_info *info);
+
+    /* The connection is ending: every hook that waits for it is cancelled now (its wait raises ps.CANCELLED) and
+     * makes no call back. Called before `close`. */
+    void (*cancel)(struct policy *p, struct conn *c);
+
+    /* The connection's memory goes away: forget it (script objects keep answering "closed"). */
+    void (*forget)(struct policy *p, struct conn *c);
+
+    /* Frees the policy; all its connections are gone. */
+    void (*free)(struct policy *p);
+};
+
+struct policy {
+    const struct policy_ops *ops;
+    unsigned hooks; /* bit (1u << HOOK_x) for each hook that exists */
+};
+
+/* Bit test: does the policy (may be NULL) have this hook? */
+static inline bool policy_has(const struct policy *p, enum policy_hook hook)
+{
+    return p && (p->hooks & (1u << hook));
+}
+
+#endif

@@ -1,0 +1,73 @@
+-- The module "penstock". Run once for each VM by core/script/vm.c, which passes the C primitives (lib_core.c) and
+-- gets the module and what C must know of it.
+local core = ...
+local check = require "penstock.check"
+
+local ps = { version = core.version, log = core.log }
+
+-- Values that scripts compare or return; they print as their name.
+local function named(name)
+  return setmetatable({}, { __tostring = function() return name end, __metatable = name })
+end
+
+ps.PASS = named "ps.PASS"
+ps.CANCELLED = named "ps.CANCELLED"
+
+-- What a C function that waited answers: true and results, or false and what to raise in the caller of ps.*.
+local function settle(ok, ...)
+  if ok then return ... end
+  error((...), 2)
+end
+
+local function time_ms(value, call, level)
+  local ms, why = core.time_ms(value)
+  if not ms then error(call .. ": " .. why, level + 1) end
+  return ms
+end
+
+-- ps.sleep(seconds): waits that long; also "200ms", "5s", "2m".
+function ps.sleep(seconds)
+  return settle(core.sleep(time_ms(seconds, "ps.sleep(seconds)", 2)))
+end
+
+ps.random = core.random
+
+local deny_meta = { __tostring = function(deny) return "ps.deny(" .. deny.reason .. ")" end, __metatable = "ps.deny" }
+local deny_call = "ps.deny{ reason = \"word\", reset = true, hang = seconds }"
+local deny_keys = { "reason", "reset", "hang" }
+
+-- ps.deny{ reason =, reset =, hang = }: the decision to turn a client away.
+function ps.deny(options)
+  if options == nil then options = {} end
+  check.keys(options, deny_call, deny_keys, 2)
+  local reason = options.reason
+  if reason == nil then reason = "" end
+  if type(reason) ~= "string" or #reason > 31 or reason:find("[^%w_.:-]") then
+    error(deny_call .. ": the reason is one word of at most 31 letters, digits, and _ . : -", 2)
+  end
+  if options.reset ~= nil and type(options.reset) ~= "boolean" then
+    error(deny_call .. ": reset is true or false", 2)
+  end
+  local hang_ms = options.hang and time_ms(options.hang, deny_call .. ": hang", 2) or 0
+  return setmetatable({ reason = reason, reset = options.reset or false, hang_ms = hang_ms }, deny_meta)
+end
+
+-- Lua's own libraries.
+string.gsub = require "penstock.gsub"(string.gsub, core.replace)
+_G.coroutine = require "penstock.coroutines"(coroutine, core)
+package.loaded.coroutine = coroutine
+math.randomseed(core.random(2 ^ 31))
+
+-- Nothing may block a worker or share standard output with the access log.
+function _G.print(...)
+  local n, parts = select("#", ...), { ... }
+  for i = 1, n do parts[i] = tostring(parts[i]) end
+  core.write(table.concat(parts, "\t", 1, n))
+end
+
+package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(core.folder, core.folder, package.path)
+if not core.unsafe then
+  require "penstock.sandbox"(_G, core.buffer_methods)
+end
+
+return ps, { deny_meta = deny_meta, pass = ps.PASS, cancelled = ps.CANCELLED, check = check.policy }

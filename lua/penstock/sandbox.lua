@@ -1,0 +1,52 @@
+-- What policies see of Lua's own libraries: without --unsafe-lua nothing that runs programs, opens files, ends the
+-- process, loads machine code or bytecode, or reads memory.
+
+local allowed = {
+  os = { "clock", "date", "difftime", "getenv", "time" },
+  debug = { "getinfo", "traceback" },
+  jit = { "version", "version_num", "os", "arch" },
+  package = { "loaded", "preload", "loaders", "path", "config", "searchpath", "seeall" },
+}
+local removed = { "io", "ffi", "newproxy", "jit.util", "jit.opt", "jit.profile" }
+local unsafe_buffer = { "ref", "reserve", "commit", "set", "putcdata" } -- they hand out or take pointers
+
+-- `require` of *.lua, text only.
+local function text_searcher(package, loadfile)
+  return function(name)
+    local file, tried = package.searchpath(name, package.path)
+    if not file then return tried end
+    local chunk, why = loadfile(file, "t")
+    if not chunk then error(("error loading module '%s' from file '%s':\n\t%s"):format(name, file, why), 0) end
+    return chunk
+  end
+end
+
+local function text_only(G)
+  local load, loadfile = G.load, G.loadfile
+  function G.load(chunk, name, _, ...) return load(chunk, name, "t", ...) end
+  function G.loadstring(chunk, name) return load(chunk, name, "t") end
+  function G.loadfile(file, _, ...) return loadfile(file, "t", ...) end
+  function G.dofile(file)
+    local chunk, why = loadfile(file, "t")
+    if not chunk then error(why, 0) end
+    return chunk()
+  end
+end
+
+-- close(G, buffer_methods): takes away what is unsafe from the globals G and the methods of string.buffer.
+return function(G, buffer_methods)
+  local package, loaded, loadfile = G.package, G.package.loaded, G.loadfile
+  text_only(G)
+  package.loaders = { package.loaders[1], text_searcher(package, loadfile) }
+  for name, keys in pairs(allowed) do
+    local keep, library = {}, G[name]
+    for _, key in ipairs(keys) do keep[key] = true end
+    for key in pairs(library) do
+      if not keep[key] then library[key] = nil end
+    end
+  end
+  for _, name in ipairs(removed) do
+    G[name], loaded[name], package.preload[name] = nil, nil, nil
+  end
+  for _, name in ipairs(unsafe_buffer) do buffer_methods[name] = nil end
+end

@@ -1,0 +1,76 @@
+# Completion of penstock for bash. Needs nothing but bash; scripts/check-options holds it to --help.
+
+_penstock_words() {
+    mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+}
+
+_penstock_files() {
+    compopt -o filenames 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+
+# Directories and files whose name ends in .lua.
+_penstock_policies() {
+    compopt -o filenames 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.lua' -- "$cur")
+}
+
+# Completes the value of option $1; fails when $1 takes none.
+_penstock_value() {
+    case $1 in
+    -p | --policy) _penstock_policies ;;
+    --mode) _penstock_words "auto copy splice" ;;
+    --workers) _penstock_words "auto 1 2 4 8" ;;
+    --log) _penstock_words "error warn info debug" ;;
+    --log-format) _penstock_words "text json journal" ;;
+    --access-log)
+        _penstock_files
+        [[ -z $cur || off == "$cur"* ]] && COMPREPLY+=(off)
+        [[ -z $cur || $cur == - ]] && COMPREPLY+=(-)
+        ;;
+    --log-file | --pid-file) _penstock_files ;;
+    --connect-timeout | --first-byte-timeout | --idle-timeout | --half-close-timeout | \
+        --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
+    --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
+    --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | \
+        --bind-source | --resolver) ;; # a number or an address: nothing to offer
+    *) return 1 ;;
+    esac
+}
+
+_penstock() {
+    local cur prev line
+    COMPREPLY=()
+    # Words as the shell splits them, not as readline does, which breaks at ':' and '='.
+    line=${COMP_LINE:0:COMP_POINT}
+    cur=${line##*[[:space:]]}
+    line=${line%"$cur"}
+    line=${line%"${line##*[![:space:]]}"}
+    prev=${line##*[[:space:]]}
+
+    if [[ $cur == --*=* ]]; then
+        prev=${cur%%=*}
+        cur=${cur#*=}
+        _penstock_value "$prev"
+        return
+    fi
+    _penstock_value "$prev" && return
+    case $cur in
+    -*)
+        _penstock_words "-p --policy --jit --unsafe-lua --seed \
+            --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
+            --connect-timeout --first-byte-timeout --idle-timeout --half-close-timeout \
+            --life-timeout --drain-timeout \
+            --bind-source --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
+            --workers --mode --spin --pid-file \
+            --log --log-format --log-file --access-log \
+            -V --version -h --help"
+        ;;
+    unix:*)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "${cur#unix:}")
+        ;;
+    esac
+}
+
+complete -F _penstock penstock

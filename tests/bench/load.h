@@ -1,0 +1,151 @@
+// The load generator: clients and backend in one process, one thread, one epoll set, so that both
+// ends of every connection can be compared. load.c owns the run; load_bulk.c and load_rr.c are the
+// clients, load_server.c the backend, load_pattern.c the content; load_start.c is a program of its
+// own behind the same binary.
+#ifndef PENSTOCK_BENCH_LOAD_H
+#define PENSTOCK_BENCH_LOAD_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHUNK_BYTES (256u * 1024u)  // the most one send or recv moves
+#define PATTERN_BYTES (61u * 4096u) // 61 is prime: a lost or doubled power of two never fits
+#define TOKEN_EVERY_BYTES 4096u
+#define TOKEN "tok_abcd"
+#define TOKEN_REPLACED "TOK_ABCD"
+#define TOKEN_CHANGED_BYTES 7u // '_' is the same in both
+#define HELLO_BYTES 16u
+#define MESSAGE_MAX_BYTES (64u * 1024u) // the longest request of rr
+
+// The first bytes of every connection tell the backend what to do with it; text, as script filters
+// may want text.
+enum kind {
+    KIND_ECHO = 'e', // answer each message of `size` bytes with itself
+    KIND_ONCE = 'o', // answer one message, then close
+    KIND_UP = 'u',   // verify what arrives until end of file
+    KIND_DOWN = 'd', // send the pattern until the run drains
+};
+
+enum phase {
+    PHASE_SETUP,   // connections are opened
+    PHASE_WARM,    // traffic, not counted
+    PHASE_MEASURE, // traffic, counted
+    PHASE_DRAIN,   // no new work; what is under way must arrive
+};
+
+struct load;
+struct stream;
+typedef void (*stream_event_fn)(struct load *load, struct stream *stream, uint32_t events);
+
+// One end of a connection, client's or backend's.
+struct stream {
+    int fd; // -1: closed
+    stream_event_fn on_event;
+    uint32_t interest; // what epoll watches
+    enum kind kind;
+    uint32_t index;    // the connection's number; picks its place in the pattern
+    uint32_t size;     // message size of the echo kinds
+    uint64_t sent;     // bulk: payload bytes; echo: bytes of this message
+    uint64_t received; // as `sent`
+    uint64_t
+        upstream_sent;   // client of a KIND_DOWN: what the backend sent, known once it has stopped
+    bool upstream_done;  // the backend has set `upstream_sent`
+    uint64_t sequence;   // messages finished
+    uint64_t started_ns; // when this message, or connection, was begun
+    bool started;        // counted as ready
+    bool finished;       // nothing more will come
+    char hello[HELLO_BYTES];
+    uint32_t hello_have; // backend: bytes of it so far
+    char *message;       // backend: a message that came or went in parts; freed with the stream
+    struct stream *next; // backend: list of open streams
+    struct stream *prev;
+};
+
+struct pattern {
+    char *send;   // PATTERN_BYTES, repeated for CHUNK_BYTES more
+    char *expect; // the same with tokens replaced; the same memory without tokens
+};
+
+struct options {
+    const char *mode;
+    uint32_t connections;
+    uint32_t size;
+    bool tokens;
+    uint64_t warm_ns;
+    uint64_t run_ns;
+    uint64_t most; // transactions that end the measured phase early; 0: no limit
+    int listen_fd;
+    struct sockaddr_in target;
+};
+
+struct load {
+    struct options options;
+    struct pattern pattern;
+    enum phase phase;
+    int epoll_fd;
+    struct stream *clients; // `options.connections` of them
+    struct stream *servers; // list of the backend's open streams
+    struct stream listener;
+    uint32_t opened;    // clients begun in PHASE_SETUP
+    uint32_t ready;     // clients past set-up
+    uint32_t finished;  // clients with nothing under way, in PHASE_DRAIN
+    uint32_t ends_seen; // uploads whose end has reached the backend
+    uint64_t phase_started_ns;
+    uint64_t bytes;         // counted in PHASE_MEASURE, at the receiver
+    uint64_t transactions;  // the same: answered messages, or whole connections
+    uint64_t payload_bytes; // over the whole run
+    uint64_t missed_bytes;  // bytes of tokens that were not replaced
+    uint32_t *latencies_ns;
+    size_t latencies;
+    size_t latencies_room;
+    uint64_t errors;
+    char first_error[160];
+    char *buffer; // CHUNK_BYTES, for one recv
+};
+
+// load.c
+uint64_t now_ns(void);
+// Counts an error and keeps the first text. The run goes on; its figures will be discarded.
+void load_error(struct load *load, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void load_latency(struct load *load, uint64_t ns);
+// Sets what epoll watches for the stream (adds it the first time). 0 watches only errors.
+void stream_watch(struct load *load, struct stream *stream, uint32_t interest);
+// Opens the client's socket and starts to connect. False: an error was counted.
+bool stream_connect(struct load *load, struct stream *stream, stream_event_fn on_event);
+// Closes the socket; with `reset` by RST, so that nothing stays in TIME_WAIT. No effect when
+// closed.
+void stream_close(struct stream *stream, bool reset);
+
+// load_pattern.c
+void pattern_init(struct pattern *pattern, bool tokens);
+void pattern_deinit(struct pattern *pattern);
+// Where in the pattern the byte `position` of connection `index` lies.
+uint32_t pattern_at(uint32_t index, uint64_t position);
+// Compares received bulk bytes with the pattern; counts errors and tokens that were not replaced.
+void pattern_verify(struct load *load, struct stream *stream, const char *bytes, size_t length);
+void hello_write(char *hello, enum kind kind, uint32_t size, uint32_t index);
+bool hello_parse(const char *hello, enum kind *kind, uint32_t *size, uint32_t *index);
+
+// load_server.c
+void server_start(struct load *load);
+void server_drain(struct load *load); // ends the backend's own sending
+void server_stop(struct load *load);  // closes everything
+
+// load_bulk.c and load_rr.c. `open` begins client `stream`; `go` is called for each when PHASE_WARM
+// begins; `drain` when PHASE_DRAIN begins.
+struct client_ops {
+    void (*open)(struct load *load, struct stream *stream);
+    void (*go)(struct load *load, struct stream *stream);
+    void (*drain)(struct load *load, struct stream *stream);
+};
+extern const struct client_ops bulk_ops;
+extern const struct client_ops rr_ops;
+extern const struct client_ops churn_ops;
+extern const struct client_ops idle_ops;
+
+// load_start.c: starts a forwarder and measures until the first echo. Returns the exit status.
+int start_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,6 @@
+-- Sees every chunk, changes nothing.
+return {
+    data = function(conn, dir, chunk) -- luacheck: no unused args
+        return nil
+    end,
+}

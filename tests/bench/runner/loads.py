@@ -1,0 +1,130 @@
+"""The loads: what the load generator is told, and which figures come of it."""
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+class Figure:
+    """One column: a value of a run's record, lower or higher being better."""
+
+    def __init__(self, key, title):
+        self.key = key
+        self.title = title
+
+
+CPU_GIB = Figure("cpu_s_per_gib", "CPU s/GiB")
+GBIT = Figure("gbit_per_s", "Gbit/s")
+CPU_TRANSACTION = Figure("cpu_us_per_transaction", "CPU µs/transaction")
+CPU_CONNECTION = Figure("cpu_us_per_connection", "CPU µs/connection")
+PER_SECOND = Figure("per_s", "per second")
+P50 = Figure("p50_us", "p50 µs")
+P99 = Figure("p99_us", "p99 µs")
+PSS = Figure("pss_bytes_per_connection", "PSS bytes/connection")
+IDLE_CPU = Figure("cpu_ms_per_s", "CPU ms/s")
+CONNECTIONS = Figure("connections", "connections")
+START = Figure("start_ms", "ms to the first echo")
+PRIVATE = Figure("private_mib", "private MiB")
+BINARY = Figure("binary_mib", "binary MiB")
+STRIPPED = Figure("stripped_mib", "stripped MiB")
+
+
+class Load:
+    def __init__(self, name, group, title, figures, mode=None, connections=1, size=64, script=None, peers=None):
+        self.name = name
+        self.group = group
+        self.title = title
+        self.figures = figures     # the first one is the one compared
+        self.mode = mode           # of the load generator
+        self.connections = connections
+        self.size = size
+        self.script = script       # None, "pass" or "replace"
+        self.peers = peers         # None: every peer that has the group
+
+    def takes(self, peer):
+        if self.peers is not None:
+            return peer.name in self.peers
+        return self.group in peer.groups
+
+    def arguments(self, options, peer):
+        """The load generator's, without ports."""
+        connections = self.connections
+        if self.mode == "idle":
+            connections = min(connections if not options.quick else 500, peer.idle_most)
+        arguments = [self.mode, "-c", str(connections), "-s", str(self.size),
+                     "-w", str(int(options.warm * 1000)), "-d", str(int(options.seconds * 1000))]
+        if self.mode == "churn":
+            arguments += ["-n", "30000"]
+        if self.script == "replace":
+            arguments.append("-k")
+        return arguments, connections
+
+
+def all_loads():
+    loads = []
+    bulk = [CPU_GIB, GBIT]
+    rr = [CPU_TRANSACTION, P50, P99, PER_SECOND]
+    for direction in ("up", "down"):
+        for n in (1, 4, 8):
+            loads.append(Load(f"{direction}-{n}", "bulk", f"bulk {direction} × {n}", bulk, direction, n))
+    for size, label in ((64, "64 B"), (16384, "16 KiB")):
+        for n in ((1, 64, 1000) if size == 64 else (64,)):
+            loads.append(Load(f"rr-{size}-{n}", "rr", f"{label} × {n}", rr, "rr", n, size))
+    for n in (32, 64):
+        loads.append(Load(f"churn-{n}", "churn", f"churn, {n} at once", [CPU_CONNECTION, PER_SECOND, P50, P99],
+                          "churn", n))
+    loads.append(Load("idle", "idle", "idle", [PSS, IDLE_CPU, CONNECTIONS], "idle", 5000))
+    scripted = ["penstock-policy", "haproxy-lua", "nginx-njs"]
+    loads.append(Load("pass-rr", "script", "pass, 64 B × 64", rr, "rr", 64, script="pass",
+                      peers=scripted + ["penstock"]))
+    for script in ("pass", "replace"):
+        for direction in ("up", "down"):
+            loads.append(Load(f"{script}-{direction}", "script", f"{script}, bulk {direction} × 4", bulk,
+                              direction, 4, script=script, peers=scripted))
+    loads.append(Load("start", "start", "start", [START, PRIVATE, BINARY, STRIPPED], "start"))
+    return loads
+
+
+GROUPS = {
+    "bulk": "Bulk",
+    "rr": "Request and response",
+    "churn": "Churn",
+    "idle": "Idle connections",
+    "script": "Policies in Lua and JavaScript",
+    "start": "Start",
+}
+
+
+class Goal:
+    """`subject` may use at most `most` times what the best of `against` uses, in each of the loads; or, with no
+    `against`, at most `most` of `key`."""
+
+    def __init__(self, title, loads, against, most, subject="penstock", key=None, unit=""):
+        self.title = title
+        self.loads = loads
+        self.against = against
+        self.most = most
+        self.subject = subject
+        self.key = key
+        self.unit = unit
+
+
+def all_goals():
+    goals = []
+    for direction in ("up", "down"):
+        names = [f"{direction}-{n}" for n in (1, 4, 8)]
+        for against, most in (("haproxy-splice", 0.60), ("go", 0.95), ("haproxy", 0.35), ("nginx", 0.35)):
+            goals.append(Goal(f"bulk {direction} × 1, 4, 8: CPU/GiB", names, [against], most))
+    plain = ["haproxy", "nginx"]
+    goals += [
+        Goal("64 B × 64: CPU/transaction", ["rr-64-64"], plain, 0.95),
+        Goal("64 B × 1: CPU/transaction", ["rr-64-1"], plain, 1.0),
+        Goal("churn 32, 64: CPU/connection", ["churn-32", "churn-64"], plain, 0.95),
+        Goal("idle: PSS/connection", ["idle"], ["haproxy"], 0.25),
+        Goal("data hook that returns nil, 64 B × 64", ["pass-rr"], ["penstock"], 1.15, "penstock-policy"),
+        Goal("replace, bulk up, down × 4: CPU/GiB", ["replace-up", "replace-down"], ["nginx-njs", "haproxy-lua"], 0.5,
+             "penstock-policy"),
+        Goal("start until the first echo", ["start"], [], 10, key="start_ms", unit=" ms"),
+        Goal("private memory after it", ["start"], [], 3, key="private_mib", unit=" MiB"),
+        Goal("binary as built", ["start"], [], 3, key="binary_mib", unit=" MiB"),
+    ]
+    return goals

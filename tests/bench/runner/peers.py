@@ -1,0 +1,341 @@
+"""The forwarders: how each is found, configured and started. Every one runs in the foreground, one thread of
+work, without logging, from a directory of its own."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PEERS_DIR = os.path.join(HERE, "peers")
+POLICIES_DIR = os.path.join(HERE, "policies")
+
+PLAIN = {"bulk", "rr", "churn", "idle", "start"}
+
+
+def first_line(command, pattern):
+    """The first match in what a command prints; "?" when there is none."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, text=True)
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    match = re.search(pattern, done.stdout)
+    return match.group(1) if match else "?"
+
+
+class Job:
+    """What a peer needs to know to be started once."""
+
+    def __init__(self, directory, port, backend, script=None):
+        self.directory = directory
+        self.port = port
+        self.backend = backend
+        self.script = script  # None, "pass" or "replace"
+
+    def write(self, name, text):
+        path = os.path.join(self.directory, name)
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+
+class Peer:
+    title = ""
+    groups = PLAIN
+    idle_most = 1 << 30   # connections of the idle load: fewer where each is a process
+    has_policy = False
+
+    def __init__(self, name, context):
+        self.name = name
+        self.context = context
+
+    def missing(self):
+        """Why it cannot run here; None when it can."""
+        return None
+
+    def command(self, job):
+        raise NotImplementedError
+
+    def version(self):
+        return "?"
+
+    def binary(self):
+        """The file whose size is shown, if it is one."""
+        return None
+
+
+class Direct(Peer):
+    title = "direct, no forwarder"
+    groups = {"bulk", "rr", "churn"}
+
+    def version(self):
+        return None
+
+
+class Penstock(Peer):
+    title = "penstock"
+
+    def __init__(self, name, context, mode=None, with_policy=False):
+        super().__init__(name, context)
+        self.mode = mode
+        self.has_policy = with_policy
+        if mode:
+            self.title = f"penstock --mode {mode}"
+            self.groups = {"bulk", "rr", "churn", "idle"}
+        elif with_policy:
+            self.title = "penstock with policy"
+            self.groups = {"script"}
+        else:
+            self.groups = PLAIN | {"script"}
+
+    def binary(self):
+        return self.context.penstock
+
+    def missing(self):
+        if not self.context.penstock or not os.access(self.context.penstock, os.X_OK):
+            return "not built"
+        return None
+
+    def command(self, job):
+        command = [self.context.penstock, "--access-log", "off", "--workers", "1"]
+        if self.mode:
+            command += ["--mode", self.mode]
+        if self.has_policy and job.script:
+            command += ["-p", os.path.join(POLICIES_DIR, job.script + ".lua")]
+        return command + [f"127.0.0.1:{job.port}", f"127.0.0.1:{job.backend}"]
+
+    def version(self):
+        return first_line([self.context.penstock, "--version"], r"(\d+\.\d+\.\d+\S*)")
+
+
+class Haproxy(Peer):
+    def __init__(self, name, context, splice=False, pipe_bytes=0, lua=False):
+        super().__init__(name, context)
+        self.splice = splice
+        self.pipe_bytes = pipe_bytes
+        self.has_policy = lua
+        self.title = "haproxy, no splice"
+        if splice:
+            self.title = "haproxy, splice"
+            self.groups = {"bulk"}
+        if pipe_bytes:
+            self.title = "haproxy, splice, tune.pipesize " + str(pipe_bytes)
+        if lua:
+            self.title = "haproxy, Lua filter"
+            self.groups = {"script"}
+
+    def binary(self):
+        return shutil.which("haproxy", path=self.context.path)
+
+    def missing(self):
+        if not self.binary():
+            return "not installed"
+        if self.has_policy and "Built with Lua version" not in self._build():
+            return "built without Lua"
+        return None
+
+    def _build(self):
+        return subprocess.run([self.binary(), "-vv"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=10, text=True).stdout
+
+    def command(self, job):
+        tune = []
+        options = []
+        if self.has_policy:
+            # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
+            tune = ["tune.bufsize 65536", "tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
+            options = [f"filter lua.{job.script}"]
+        if self.splice:
+            # Always, not only when haproxy takes the stream for a bulk one: the load is nothing else.
+            options = ["option splice-request", "option splice-response"]
+            tune.append("maxpipes 100")
+        else:
+            tune.append("nosplice")
+        if self.pipe_bytes:
+            tune.append(f"tune.pipesize {self.pipe_bytes}")
+        glue = "\n    "
+        connections = min((self.context.files - 600) // 2, 16000)
+        path = job.write("haproxy.cfg", f"""\
+global
+    nbthread 1
+    maxconn {connections}
+    {glue.join(tune)}
+defaults
+    mode tcp
+    no log
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+listen bench
+    bind 127.0.0.1:{job.port} backlog 4096
+    maxconn {connections}
+    {glue.join(options)}
+    server backend 127.0.0.1:{job.backend}
+""")
+        return [self.binary(), "-db", "-f", path]
+
+    def version(self):
+        return first_line([self.binary(), "-v"], r"version (\S+)")
+
+
+class Nginx(Peer):
+    def __init__(self, name, context, js=False):
+        super().__init__(name, context)
+        self.has_policy = js
+        self.title = "nginx stream, proxy_buffer_size 64k"
+        if js:
+            self.title = "nginx stream, njs js_filter"
+            self.groups = {"script"}
+
+    def binary(self):
+        return shutil.which("nginx", path=self.context.path)
+
+    def _modules(self):
+        built = subprocess.run([self.binary(), "-V"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               timeout=10, text=True).stdout
+        match = re.search(r"--modules-path=(\S+)", built)
+        directory = match.group(1) if match else "/usr/lib/nginx/modules"
+        names = ["ngx_stream_module.so"] if re.search(r"--with-stream=dynamic", built) else []
+        if self.has_policy:
+            names.append("ngx_stream_js_module.so")
+        elif "--with-stream" not in built:
+            return None
+        return [os.path.join(directory, name) for name in names]
+
+    def missing(self):
+        if not self.binary():
+            return "not installed"
+        modules = self._modules()
+        if modules is None or not all(os.path.exists(module) for module in modules):
+            return "its stream module is not installed"
+        return None
+
+    def command(self, job):
+        load = "".join(f"load_module {module};\n" for module in self._modules())
+        script = ("", "")
+        if self.has_policy:
+            script = (f"js_path {PEERS_DIR}; js_import filter.js;", f"js_filter filter.{job.script};")
+        path = job.write("nginx.conf", f"""\
+{load}daemon off;
+worker_processes 1;
+worker_rlimit_nofile {self.context.files};
+pid {job.directory}/nginx.pid;
+error_log stderr crit;
+events {{
+    worker_connections {min(self.context.files, 12288)};
+}}
+stream {{
+    access_log off;
+    {script[0]}
+    server {{
+        listen 127.0.0.1:{job.port} backlog=4096;
+        proxy_pass 127.0.0.1:{job.backend};
+        proxy_buffer_size 64k;
+        proxy_connect_timeout 10s;
+        proxy_timeout 1h;
+        {script[1]}
+    }}
+}}
+""")
+        return [self.binary(), "-p", job.directory, "-c", path, "-e", "stderr"]
+
+    def version(self):
+        return first_line([self.binary(), "-v"], r"nginx/(\S+)")
+
+
+class Socat(Peer):
+    title = "socat, fork, 64 KiB blocks"
+    idle_most = 200
+
+    def binary(self):
+        return shutil.which("socat", path=self.context.path)
+
+    def missing(self):
+        return None if self.binary() else "not installed"
+
+    def command(self, job):
+        return [self.binary(), "-b", "65536", "-t", "10",
+                f"TCP4-LISTEN:{job.port},bind=127.0.0.1,reuseaddr,fork,backlog=4096,nodelay",
+                f"TCP4:127.0.0.1:{job.backend},nodelay"]
+
+    def version(self):
+        return first_line([self.binary(), "-V"], r"socat version (\S+)")
+
+
+class Simpleproxy(Peer):
+    title = "simpleproxy"
+    idle_most = 200
+
+    def binary(self):
+        return shutil.which("simpleproxy", path=self.context.path)
+
+    def missing(self):
+        return None if self.binary() else "not installed"
+
+    def command(self, job):
+        return [self.binary(), "-L", f"127.0.0.1:{job.port}", "-R", f"127.0.0.1:{job.backend}"]
+
+    def version(self):
+        return first_line([self.binary(), "-V"], r"simpleproxy v(\d\S*)")
+
+
+class Go(Peer):
+    title = "Go io.Copy"
+
+    def binary(self):
+        return self.context.go_forwarder
+
+    def missing(self):
+        return None if self.context.go_forwarder else "no Go"
+
+    def command(self, job):
+        return [self.binary(), f"127.0.0.1:{job.port}", f"127.0.0.1:{job.backend}"]
+
+    def version(self):
+        return first_line(["go", "version"], r"go(\d\S*)")
+
+
+class Python(Peer):
+    title = "Python asyncio streams"
+
+    def command(self, job):
+        return [os.path.realpath(sys.executable), os.path.join(PEERS_DIR, "forward.py"), f"127.0.0.1:{job.port}",
+                f"127.0.0.1:{job.backend}"]
+
+    def version(self):
+        return sys.version.split()[0]
+
+
+class Context:
+    """What the peers know of the machine."""
+
+    def __init__(self, penstock, go_forwarder, files):
+        self.penstock = penstock
+        self.go_forwarder = go_forwarder
+        self.files = files
+        # Daemons are often outside of a user's path.
+        self.path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def all_peers(context):
+    return [
+        Penstock("penstock", context),
+        Haproxy("haproxy", context),
+        Haproxy("haproxy-splice", context, splice=True),
+        Haproxy("haproxy-splice-1m", context, splice=True, pipe_bytes=1048576),
+        Nginx("nginx", context),
+        Socat("socat", context),
+        Simpleproxy("simpleproxy", context),
+        Go("go", context),
+        Python("python", context),
+        Penstock("penstock-policy", context, with_policy=True),
+        Haproxy("haproxy-lua", context, lua=True),
+        Nginx("nginx-njs", context, js=True),
+        Penstock("penstock-copy", context, mode="copy"),
+        Penstock("penstock-splice", context, mode="splice"),
+        Direct("direct", context),
+    ]
+
+
+# Run only when they are asked for.
+EXTRA = {"penstock-copy", "penstock-splice"}

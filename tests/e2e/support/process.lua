@@ -1,0 +1,171 @@
+-- Child processes: started with their output in pipes, stopped and waited for with a deadline.
+local ffi = require "ffi"
+local bit = require "bit"
+local lfs = require "lfs"
+local sys = require "tests.e2e.support.sys"
+
+local C = ffi.C
+local process = {}
+
+local O_NONBLOCK, O_CLOEXEC = 0x800, 0x80000
+local SYS_PIDFD_OPEN, F_SETPIPE_SZ = 434, 1031
+local PR_SET_PDEATHSIG, RLIMIT_NOFILE = 1, 7
+local WNOHANG = 1
+
+process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, TERM = 15 }
+
+local Process = {}
+process.class = Process
+Process.__index = Process
+
+local function make_pipe()
+  local fds = ffi.new "int[2]"
+  if C.pipe2(fds, O_CLOEXEC) ~= 0 then sys.fail "pipe2" end
+  C.fcntl(fds[0], 4, ffi.cast("int", O_NONBLOCK))
+  C.fcntl(fds[1], F_SETPIPE_SZ, ffi.cast("int", 1048576))
+  return fds[0], fds[1]
+end
+
+local chunk = ffi.new "char[65536]"
+
+-- Takes what the pipe holds into self[name]; closes it at its end.
+local function drain(self, name)
+  local fd = self.pipes[name]
+  while fd do
+    local n = tonumber(C.read(fd, chunk, 65536))
+    if n <= 0 then
+      if n == 0 then
+        sys.unwatch(fd)
+        C.close(fd)
+        self.pipes[name] = nil
+      end
+      return
+    end
+    self[name] = self[name] .. ffi.string(chunk, n)
+  end
+end
+
+-- In the child: never returns.
+local function become(argv, argc, options, out, err)
+  C.prctl(PR_SET_PDEATHSIG, ffi.cast("unsigned long", process.signals.KILL))
+  if options.descriptors then
+    local limit = ffi.new("struct rlimit", options.descriptors, options.descriptors)
+    C.setrlimit(RLIMIT_NOFILE, limit)
+  end
+  for name, value in pairs(options.env or {}) do C.setenv(name, value, 1) end
+  C.dup2(C.open("/dev/null", 0), 0)
+  C.dup2(out, 1)
+  C.dup2(err, 2)
+  C.execvp(argv[0], ffi.cast("char *const *", argv))
+  C._exit(127)
+end
+
+-- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe).
+function process.start(argv, options)
+  options = options or {}
+  local self = setmetatable({ name = argv[1], out = "", err = "", pipes = {} }, Process)
+  local args = ffi.new("const char *[?]", #argv + 1)
+  for i, word in ipairs(argv) do args[i - 1] = word end
+  local out_r, out_w = make_pipe()
+  local err_r, err_w = make_pipe()
+  local to = err_w
+  if options.stderr then
+    to = C.open(options.stderr, bit.bor(1, O_CLOEXEC))
+    if to < 0 then sys.fail(options.stderr) end
+  end
+  self.pid = C.fork()
+  if self.pid == 0 then become(args, #argv, options, out_w, to) end
+  if self.pid < 0 then sys.fail "fork" end
+  C.close(out_w)
+  C.close(err_w)
+  if to ~= err_w then C.close(to) end
+  self.pipes.out, self.pipes.err = out_r, err_r
+  sys.watch(out_r, function() drain(self, "out") end)
+  sys.watch(err_r, function() drain(self, "err") end)
+  self.pidfd = tonumber(C.syscall(SYS_PIDFD_OPEN, ffi.cast("long", self.pid), ffi.cast("long", 0)))
+  if self.pidfd < 0 then sys.fail "pidfd_open" end
+  return self
+end
+
+-- Closes our end of one of its pipes: its reader is gone.
+function Process:close_pipe(name)
+  sys.unwatch(self.pipes[name])
+  C.close(self.pipes[name])
+  self.pipes[name] = nil
+end
+
+function Process:drain()
+  drain(self, "out")
+  drain(self, "err")
+end
+
+function Process:signal(name)
+  assert(self.pid, "it has ended")
+  C.kill(self.pid, process.signals[name])
+end
+
+-- Waits for its end. Returns the exit status (128 + n after signal n), or nil when it still runs.
+function Process:wait(seconds)
+  if self.status then return self.status end
+  if sys.poll({ { fd = self.pidfd, events = sys.POLLIN } }, sys.now() + (seconds or sys.PATIENCE)) == 0 then
+    return nil
+  end
+  local box = ffi.new "int[1]"
+  C.waitpid(self.pid, box, WNOHANG)
+  local signum = bit.band(box[0], 127)
+  self.status = signum ~= 0 and 128 + signum or bit.band(bit.rshift(box[0], 8), 255)
+  self:drain()
+  for name in pairs(self.pipes) do self:close_pipe(name) end
+  C.close(self.pidfd)
+  self.pid = nil
+  return self.status
+end
+
+-- Ends it without ceremony.
+function Process:kill()
+  if self.status then return end
+  self:signal "KILL"
+  self:wait()
+end
+
+-- Waits for a Lua pattern in its output `name` ("err" or "out"), from byte `from` on. Returns the captures, or nil
+-- when it did not come in time.
+function Process:wait_for(name, pattern, from, seconds)
+  local captures
+  local found = sys.wait_until(function()
+    captures = { self[name]:match(pattern, from or 1) }
+    return captures[1] ~= nil or self.status ~= nil or self.pipes[name] == nil
+  end, sys.now() + (seconds or sys.PATIENCE))
+  if found then return unpack(captures) end
+end
+
+-- ---- what /proc says ----
+
+-- A field of /proc/PID/status in kB.
+function Process:memory_kb(field)
+  local text = sys.read_file(("/proc/%d/status"):format(self.pid))
+  return tonumber(text:match((field or "VmRSS") .. ":%s*(%d+) kB"))
+end
+
+-- CPU seconds used so far.
+function Process:cpu()
+  local text = sys.read_file(("/proc/%d/stat"):format(self.pid))
+  local fields = {}
+  for word in text:match "%)%s+(.*)":gmatch "%S+" do fields[#fields + 1] = word end
+  return (tonumber(fields[12]) + tonumber(fields[13])) / tonumber(C.sysconf(2))
+end
+
+-- How many descriptors it has open.
+function Process:descriptors()
+  local n = 0
+  for name in lfs.dir(("/proc/%d/fd"):format(self.pid)) do n = n + (name:find "^%d" and 1 or 0) end
+  return n
+end
+
+-- "address", "thread" or nil: the sanitizer it was built with.
+function Process:sanitizer()
+  local maps = sys.read_file(("/proc/%d/maps"):format(self.pid)) or ""
+  return maps:find "libasan" and "address" or maps:find "libtsan" and "thread" or nil
+end
+
+return process

@@ -1,0 +1,43 @@
+local check = require "penstock.check"
+local hooks = { "accept", "connect", "failed", "connected", "data", "close" }
+
+local function message(...)
+  local ok, why = pcall(...)
+  assert.is_false(ok)
+  return why
+end
+
+describe("check.policy", function()
+  it("takes a table of functions", function()
+    local policy = { connect = print, data = print }
+    assert.equal(policy, check.policy(policy, "p.lua", hooks))
+    assert.same({}, check.policy({}, "p.lua", hooks))
+  end)
+
+  it("names the hook that was meant", function()
+    assert.equal('p.lua: unknown hook "conect", did you mean "connect"?; the hooks are accept, connect, failed, ' ..
+      "connected, data, close", message(check.policy, { conect = print }, "p.lua", hooks))
+    assert.matches("unknown hook %[1%]; the hooks are", message(check.policy, { print }, "p.lua", hooks))
+  end)
+
+  it("says what a hook must be", function()
+    assert.matches('the hook "data" is a string, but must be a function: data = function',
+      message(check.policy, { data = "x" }, "p.lua", hooks))
+  end)
+
+  it("says what a policy file must return", function()
+    assert.matches("p.lua returned nothing, but a policy is a table of hooks",
+      message(check.policy, nil, "p.lua", hooks))
+    assert.matches("p.lua returned a boolean", message(check.policy, true, "p.lua", hooks))
+  end)
+end)
+
+describe("check.keys", function()
+  it("blames the caller's line", function()
+    local function call(options) check.keys(options, "ps.x{}", { "reason", "hang" }, 2) end
+    assert.has_no_error(function() call { reason = 1 } end)
+    assert.matches('check_spec.lua:%d+: ps.x{} has no option "reasn", did you mean "reason"?',
+      message(function() call { reasn = 1 } end))
+    assert.matches("check_spec.lua:%d+: ps.x{} expects a table, got nothing", message(function() call() end))
+  end)
+end)
