@@ -67,6 +67,7 @@ static const char *good_values(const struct option_spec *spec, char *buf, size_t
         return options_join_words(spec->words, buf, cap);
     if (spec->type->write)
         return spec->type->write;
+    PENSTOCK_REQUIRE(spec->type->format);
     spec->type->format(spec->min, min, sizeof min);
     spec->type->format(spec->max, max, sizeof max);
     snprintf(buf, cap, "%s to %s", min, max);

@@ -32,45 +32,55 @@ static unsigned distance(const char *a, const char *b)
 }
 
 /* The shortest name that has `typed` as a part: "timeout" is no misspelling, but half a name. */
-static const char *containing(const struct option_spec *table, size_t n, const char *typed)
+static const struct option_spec *containing(const char *typed)
 {
-    const char *best = NULL;
+    size_t n;
+    const struct option_spec *table = options_table(&n), *best = NULL;
     for (size_t i = 0; i < n && strlen(typed) >= 3; i++) {
-        if (strstr(table[i].name, typed) && (!best || strlen(table[i].name) < strlen(best)))
-            best = table[i].name;
+        if (strstr(table[i].name, typed) && (!best || strlen(table[i].name) < strlen(best->name)))
+            best = &table[i];
     }
     return best;
 }
 
 /* The longest name that `typed` begins with: --log for "log-level". */
-static const char *beginning(const struct option_spec *table, size_t n, const char *typed)
+static const struct option_spec *beginning(const char *typed)
 {
-    const char *best = NULL;
+    size_t n;
+    const struct option_spec *table = options_table(&n), *best = NULL;
     for (size_t i = 0; i < n; i++) {
         size_t len = strlen(table[i].name);
-        if (strncmp(typed, table[i].name, len) == 0 && (!best || len > strlen(best)))
-            best = table[i].name;
+        if (strncmp(typed, table[i].name, len) == 0 && (!best || len > strlen(best->name)))
+            best = &table[i];
+    }
+    return best;
+}
+
+/* Two of five letters may be wrong: enough for --max-connections, too few to fit any word. */
+static const struct option_spec *similar(const char *typed)
+{
+    size_t n;
+    const struct option_spec *table = options_table(&n), *best = NULL;
+    unsigned best_distance = (unsigned)strlen(typed) * 2 / 5 + 1;
+    for (size_t i = 0; i < n; i++) {
+        unsigned d = distance(typed, table[i].name);
+        if (d < best_distance) {
+            best = &table[i];
+            best_distance = d;
+        }
     }
     return best;
 }
 
 const char *options_nearest(const char *typed)
 {
-    size_t n, len = strlen(typed);
-    const struct option_spec *table = options_table(&n);
+    size_t len = strlen(typed);
     if (len < 2 || len > LONGEST)
         return NULL;
-    /* Two of five letters may be wrong: enough for --max-connections, too few to fit any word. */
-    const char *best = NULL;
-    unsigned best_distance = (unsigned)len * 2 / 5 + 1;
-    for (size_t i = 0; i < n; i++) {
-        unsigned d = distance(typed, table[i].name);
-        if (d < best_distance) {
-            best = table[i].name;
-            best_distance = d;
-        }
-    }
+    const struct option_spec *best = similar(typed);
     if (!best)
-        best = containing(table, n, typed);
-    return best ? best : beginning(table, n, typed);
+        best = containing(typed);
+    if (!best)
+        best = beginning(typed);
+    return best ? best->name : NULL;
 }

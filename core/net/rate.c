@@ -17,12 +17,12 @@ uint64_t rate_available(struct rate *r, uint64_t now_ns)
     if (now_ns <= r->last_ns)
         return r->tokens;
     unsigned __int128 passed = (unsigned __int128)(now_ns - r->last_ns) * r->per_second;
-    uint64_t earned = (uint64_t)(passed / NS);
+    unsigned __int128 earned = passed / NS;
     if (earned >= r->burst - r->tokens) {
         r->tokens = r->burst;
         r->last_ns = now_ns;
     } else if (earned) {
-        r->tokens += earned;
+        r->tokens += (uint64_t)earned;
         r->last_ns = now_ns - (uint64_t)(passed % NS) / r->per_second;
     }
     return r->tokens;

@@ -8,7 +8,7 @@ void config_init(struct config *c)
 {
     *c = (struct config){
         .workers = 1,
-        .drain_ms = 30 * 1000,
+        .drain_ms = 30000,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},
     };
 }
@@ -16,7 +16,7 @@ void config_init(struct config *c)
 static void listener_init(struct config_listener *l)
 {
     *l = (struct config_listener){
-        .timeouts = {.connect_ms = 5 * 1000, .idle_ms = 3600 * 1000, .half_closed_ms = 60 * 1000},
+        .timeouts = {.connect_ms = 5000, .idle_ms = 3600000, .half_closed_ms = 60000},
         .socket = {.nodelay = true, .backlog = 4096},
         .relay = RELAY_CHOICE_AUTO,
     };

@@ -5,7 +5,7 @@
 
 static const uint64_t NS = 1000000000;
 
-static void a_bucket_starts_full_and_with_a_tenth_of_a_second(void **state)
+static void test_a_bucket_starts_full_and_with_a_tenth_of_a_second(void **state)
 {
     (void)state;
     struct rate r;
@@ -17,7 +17,7 @@ static void a_bucket_starts_full_and_with_a_tenth_of_a_second(void **state)
     assert_int_equal(rate_available(&r, 5), 77);
 }
 
-static void taking_more_than_there_is_leaves_nothing(void **state)
+static void test_taking_more_than_there_is_leaves_nothing(void **state)
 {
     (void)state;
     struct rate r;
@@ -28,7 +28,7 @@ static void taking_more_than_there_is_leaves_nothing(void **state)
     assert_int_equal(rate_available(&r, 0), 0);
 }
 
-static void no_more_than_the_burst_is_saved_up(void **state)
+static void test_no_more_than_the_burst_is_saved_up(void **state)
 {
     (void)state;
     struct rate r;
@@ -40,7 +40,7 @@ static void no_more_than_the_burst_is_saved_up(void **state)
     assert_int_equal(rate_available(&r, 7200 * NS + NS / 20), 90);
 }
 
-static void a_clock_that_stands_or_jumps_back_gives_nothing(void **state)
+static void test_a_clock_that_stands_or_jumps_back_gives_nothing(void **state)
 {
     (void)state;
     struct rate r;
@@ -76,7 +76,7 @@ static uint64_t drain(uint64_t per_second, uint64_t burst, uint64_t step_max_ns,
     return sum + rate_available(&r, end);
 }
 
-static void never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding(void **state)
+static void test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding(void **state)
 {
     (void)state;
     static const struct {
@@ -105,7 +105,7 @@ static void never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_roundi
     }
 }
 
-static void the_wait_is_enough_and_not_a_millisecond_too_long(void **state)
+static void test_the_wait_is_enough_and_not_a_millisecond_too_long(void **state)
 {
     (void)state;
     struct random rnd = {3};
@@ -128,7 +128,7 @@ static void the_wait_is_enough_and_not_a_millisecond_too_long(void **state)
     }
 }
 
-static void huge_rates_and_times_do_not_overflow(void **state)
+static void test_huge_rates_and_times_do_not_overflow(void **state)
 {
     (void)state;
     struct rate r;
@@ -146,13 +146,13 @@ static void huge_rates_and_times_do_not_overflow(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_bucket_starts_full_and_with_a_tenth_of_a_second),
-        cmocka_unit_test(taking_more_than_there_is_leaves_nothing),
-        cmocka_unit_test(no_more_than_the_burst_is_saved_up),
-        cmocka_unit_test(a_clock_that_stands_or_jumps_back_gives_nothing),
-        cmocka_unit_test(never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding),
-        cmocka_unit_test(the_wait_is_enough_and_not_a_millisecond_too_long),
-        cmocka_unit_test(huge_rates_and_times_do_not_overflow),
+        cmocka_unit_test(test_a_bucket_starts_full_and_with_a_tenth_of_a_second),
+        cmocka_unit_test(test_taking_more_than_there_is_leaves_nothing),
+        cmocka_unit_test(test_no_more_than_the_burst_is_saved_up),
+        cmocka_unit_test(test_a_clock_that_stands_or_jumps_back_gives_nothing),
+        cmocka_unit_test(test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding),
+        cmocka_unit_test(test_the_wait_is_enough_and_not_a_millisecond_too_long),
+        cmocka_unit_test(test_huge_rates_and_times_do_not_overflow),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

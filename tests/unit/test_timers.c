@@ -65,7 +65,7 @@ static void run_model(uint64_t now)
     assert_int_equal(model_count_due(now), 0);
 }
 
-static void starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does(void **state)
+static void test_starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does(void **state)
 {
     (void)state;
     struct random rnd = {1};
@@ -92,7 +92,7 @@ static void starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does(void *
     assert_null(heap.root);
 }
 
-static void a_timer_that_is_started_again_only_moves(void **state)
+static void test_a_timer_that_is_started_again_only_moves(void **state)
 {
     (void)state;
     due[0] = 500;
@@ -108,7 +108,7 @@ static void a_timer_that_is_started_again_only_moves(void **state)
     assert_int_equal(n_called, 1);
 }
 
-static void stopping_what_never_started_is_harmless(void **state)
+static void test_stopping_what_never_started_is_harmless(void **state)
 {
     (void)state;
     struct timer zeroed = {0};
@@ -117,7 +117,7 @@ static void stopping_what_never_started_is_harmless(void **state)
     assert_null(heap.root);
 }
 
-static void time_zero_is_a_time_too(void **state)
+static void test_time_zero_is_a_time_too(void **state)
 {
     (void)state;
     timers_start(&heap, &timers[0], 0);
@@ -126,7 +126,7 @@ static void time_zero_is_a_time_too(void **state)
     timers_stop(&heap, &timers[0]);
 }
 
-static void the_wait_is_an_hour_at_most_and_endless_without_timers(void **state)
+static void test_the_wait_is_an_hour_at_most_and_endless_without_timers(void **state)
 {
     (void)state;
     assert_int_equal(timers_next_ms(&heap, 5), -1);
@@ -157,7 +157,7 @@ static void on_chaos(struct timer *t)
     }
 }
 
-static void callbacks_may_stop_and_start_any_timer(void **state)
+static void test_callbacks_may_stop_and_start_any_timer(void **state)
 {
     (void)state;
     chaos = (struct random){7};
@@ -184,7 +184,7 @@ static void on_again(struct timer *t)
         timers_start(&heap, t, 10);
 }
 
-static void a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run(void **state)
+static void test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run(void **state)
 {
     (void)state;
     timer_init(&timers[0], on_again);
@@ -197,13 +197,13 @@ static void a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_r
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does, reset),
-        cmocka_unit_test_setup(a_timer_that_is_started_again_only_moves, reset),
-        cmocka_unit_test_setup(stopping_what_never_started_is_harmless, reset),
-        cmocka_unit_test_setup(time_zero_is_a_time_too, reset),
-        cmocka_unit_test_setup(the_wait_is_an_hour_at_most_and_endless_without_timers, reset),
-        cmocka_unit_test_setup(callbacks_may_stop_and_start_any_timer, reset),
-        cmocka_unit_test_setup(a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run,
+        cmocka_unit_test_setup(test_starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does, reset),
+        cmocka_unit_test_setup(test_a_timer_that_is_started_again_only_moves, reset),
+        cmocka_unit_test_setup(test_stopping_what_never_started_is_harmless, reset),
+        cmocka_unit_test_setup(test_time_zero_is_a_time_too, reset),
+        cmocka_unit_test_setup(test_the_wait_is_an_hour_at_most_and_endless_without_timers, reset),
+        cmocka_unit_test_setup(test_callbacks_may_stop_and_start_any_timer, reset),
+        cmocka_unit_test_setup(test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run,
                                reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -158,8 +158,10 @@ end
 function Case:listen(address, options) return own(self, net.listen(address or "127.0.0.1:0", options)) end
 function Case:refusing(host) return own(self, net.refusing(host)) end
 
-function Case:blackhole()
-  local listener = own(self, net.blackhole())
+function Case:deaf_datagrams() return own(self, net.deaf_datagrams()) end
+
+function Case:blackhole(address)
+  local listener = own(self, net.blackhole(address))
   for _, socket in pairs(listener.fillers) do own(self, socket) end
   return listener
 end

@@ -317,8 +317,8 @@ end
 
 -- An address that neither accepts nor refuses: a backlog that is full. Returns the listener; the clients that fill it
 -- are in `fillers`, and closing it closes them.
-function net.blackhole()
-  local listener = net.listen("127.0.0.1:0", { backlog = 0 })
+function net.blackhole(address)
+  local listener = net.listen(address or "127.0.0.1:0", { backlog = 0 })
   listener.fillers = {}
   for i = 1, 8 do -- the kernel takes backlog + 1 and then drops SYNs; more of our own change nothing
     listener.fillers[i] = net.try_connect(listener.address, { nowait = true })
@@ -326,6 +326,15 @@ function net.blackhole()
   local first = listener.fillers[1]
   first:wait "w" -- the queue is full once the first one is in it
   return listener
+end
+
+-- A UDP socket that never answers.
+function net.deaf_datagrams()
+  local sa, len = encode "127.0.0.1:0"
+  local fd = C.socket(AF_INET, bit.bor(2, 0x80000), 0)
+  if fd < 0 then sys.fail "socket" end
+  if C.bind(fd, sa, len) ~= 0 then sys.fail "bind" end
+  return setmetatable({ fd = fd, address = own_address(fd) }, Listener)
 end
 
 return net

@@ -12,7 +12,7 @@ local SYS_PIDFD_OPEN, F_SETPIPE_SZ = 434, 1031
 local PR_SET_PDEATHSIG, RLIMIT_NOFILE = 1, 7
 local WNOHANG = 1
 
-process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, TERM = 15 }
+process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, TERM = 15, CONT = 18, STOP = 19 }
 
 local Process = {}
 process.class = Process
@@ -160,6 +160,12 @@ function Process:descriptors()
   local n = 0
   for name in lfs.dir(("/proc/%d/fd"):format(self.pid)) do n = n + (name:find "^%d" and 1 or 0) end
   return n
+end
+
+-- Sets its limit of open descriptors while it runs.
+function Process:limit_descriptors(n)
+  local limit = ffi.new("struct rlimit", n, n)
+  if C.prlimit64(self.pid, RLIMIT_NOFILE, limit, nil) ~= 0 then sys.fail "prlimit" end
 end
 
 -- "address", "thread" or nil: the sanitizer it was built with.

@@ -53,6 +53,7 @@ int kill(pid_t pid, int signum);
 int prctl(int option, ...);
 int setenv(const char *name, const char *value, int overwrite);
 int setrlimit(int resource, const struct rlimit *limit);
+int prlimit64(pid_t pid, int resource, const struct rlimit *limit, struct rlimit *old);
 ]]
 
 local C = ffi.C
