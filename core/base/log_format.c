@@ -21,7 +21,7 @@ static const char *const level_words[] = {
 };
 
 static const char level_priorities[] = {
-#define X(name, word, priority) '0' + priority,
+#define X(name, word, priority) '0' + (priority),
     LOG_LEVELS(X)
 #undef X
 };

@@ -427,8 +427,11 @@ static void resolved(struct dial *d, struct candidates *c, int err, const struct
         loop_timer(d->o.loop, &d->next, RESOLUTION_DELAY_MS);
         return;
     }
-    if (timer_is_active(&d->next) && (d->direct_open || !list_is_empty(&d->attempts)))
-        return; /* a race is on: they take their turn */
+    if (d->direct_open || !list_is_empty(&d->attempts)) { /* a race is on: they take their turn */
+        if (!timer_is_active(&d->next))
+            loop_timer(d->o.loop, &d->next, ATTEMPT_DELAY_MS);
+        return;
+    }
     try_next(d);
 }
 

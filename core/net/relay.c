@@ -41,8 +41,8 @@ void relay_init(struct relay *r, enum relay_direction direction, struct loop *lo
 
 void relay_deinit(struct relay *r)
 {
-    loop_forget(&r->task);
     relay_limit(r, 0);
+    loop_forget(&r->task);
     if (r->pipe)
         pipe_pool_put(&r->loop->pipes, r->pipe);
     r->pipe = NULL;
@@ -72,9 +72,11 @@ static void on_rate_timer(struct timer *timer)
 
 int relay_limit(struct relay *r, uint64_t bytes_per_second)
 {
+    if (r->rate && timer_is_active(&r->rate->timer)) { /* what waits for the old limit tries the new one */
+        timers_stop(&r->loop->timers, &r->rate->timer);
+        loop_ready(r->loop, &r->task);
+    }
     if (!bytes_per_second) {
-        if (r->rate)
-            timers_stop(&r->loop->timers, &r->rate->timer);
         free(r->rate);
         r->rate = NULL;
         return 0;

@@ -89,6 +89,8 @@ static void grow(struct clients *t)
 
 static bool enter(struct clients *t, const struct addr_key *key, uint32_t limit)
 {
+    if (!limit)
+        return false; /* and no entry that nobody would remove */
     struct client **p = find(t, key);
     if (!*p) {
         *p = calloc(1, sizeof **p);

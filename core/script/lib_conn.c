@@ -1,8 +1,9 @@
-/* conn: a connection as scripts see it. A userdata that boxes the pointer; the pointer is nulled when the
- * connection's memory goes, so that a conn kept by a script stays harmless.
+/* conn: a connection as scripts see it. A userdata that boxes the pointer; the pointer is nulled
+ * when the connection's memory goes, so that a conn kept by a script stays harmless.
  *
- * Fields are looked up in one table of names: functions are methods, numbers are fields computed here. What is a
- * table for Lua (ctx, client, log, upstream) is made at its first use and kept in the userdata's environment. */
+ * Fields are looked up in one table of names: functions are methods, numbers are fields computed
+ * here. What is a table for Lua (ctx, client, log, upstream) is made at its first use and kept in
+ * the userdata's environment. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +18,9 @@ static const char type_name[] = "penstock.conn";
 
 /* X(name) */
 #define CONN_FIELDS(X)                                                                             \
-    X(id) X(seq) X(listener) X(client) X(upstream) X(mode) X(bytes_up) X(bytes_down) X(age) X(ctx) X(log)
+    X(id)                                                                                          \
+    X(seq) X(listener) X(client) X(upstream) X(mode) X(bytes_up) X(bytes_down) X(age) X(ctx)       \
+        X(log)
 
 enum field {
     FIELD_NONE,
@@ -155,8 +158,9 @@ static int conn_newindex(lua_State *L)
     if (known && !ctx)
         return luaL_error(L, "conn.%s cannot be set", name);
     if (!known)
-        return luaL_error(L, "conn has no field \"%s\" to set; keep your own values in conn.ctx: conn.ctx.%s = …",
-                          name, name);
+        return luaL_error(
+            L, "conn has no field \"%s\" to set; keep your own values in conn.ctx: conn.ctx.%s = …",
+            name, name);
     if (!lua_istable(L, 3))
         return luaL_error(L, "conn.ctx is a table; set fields in it: conn.ctx.name = value");
     push_env(L, s);
@@ -236,7 +240,8 @@ static int conn_tag_method(lua_State *L)
     }
     const char *value = lua_tolstring(L, 3, &value_len);
     if (!value)
-        return luaL_error(L, "%s: the value is a string, number or boolean, not %s", call, luaL_typename(L, 3));
+        return luaL_error(L, "%s: the value is a string, number or boolean, not %s", call,
+                          luaL_typename(L, 3));
     struct conn *c = live(L, s);
     if (!c)
         return 2;
@@ -252,7 +257,8 @@ static int ask_close(lua_State *L, const char *call, bool reset)
         return 2;
     s->closing = true;
     s->reset = reset;
-    list_for_each(node, next, &s->tasks) {
+    list_for_each(node, next, &s->tasks)
+    {
         struct task *t = container_of(node, struct task, of_conn);
         if (t->state == TASK_RUNNING)
             t->cancelled = true;
@@ -296,11 +302,17 @@ static int conn_limit_method(lua_State *L)
     lua_pushnil(L); // stack: conn, options, key
     while (lua_next(L, 2)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        int dir = !strcmp(key, names[RELAY_UP]) ? RELAY_UP : !strcmp(key, names[RELAY_DOWN]) ? RELAY_DOWN : -1;
+        int dir = !strcmp(key, names[RELAY_UP])     ? RELAY_UP
+                  : !strcmp(key, names[RELAY_DOWN]) ? RELAY_DOWN
+                                                    : -1;
         if (dir < 0)
-            return luaL_error(L, "conn:limit has no option \"%s\"; the right call is %s", key, call);
+            return luaL_error(L, "conn:limit has no option \"%s\"; the right call is %s", key,
+                              call);
         if (read_size(L, &rates[dir]))
-            return luaL_error(L, "conn:limit: %s is bytes a second (65536) or \"64K\", \"1M\"; 0 takes a limit away", key);
+            return luaL_error(
+                L,
+                "conn:limit: %s is bytes a second (65536) or \"64K\", \"1M\"; 0 takes a limit away",
+                key);
         set[dir] = true;
         lua_pop(L, 1); // stack: conn, options, key
     }
@@ -347,14 +359,18 @@ void lib_conn_forget(struct vm *vm, struct conn *c)
     PENSTOCK_REQUIRE(list_is_empty(&s->tasks) && list_is_empty(&s->close_node));
     s->conn = NULL;
     c->script = NULL;
-    luaL_unref(vm->L, LUA_REGISTRYINDEX, s->ref); /* sets two fields that exist: allocates nothing */
+    luaL_unref(vm->L, LUA_REGISTRYINDEX,
+               s->ref); /* sets two fields that exist: allocates nothing */
 }
 
 static void push_names(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"tag", conn_tag_method},     {"close", conn_close_method}, {"reset", conn_reset_method},
-        {"limit", conn_limit_method}, {NULL, NULL},
+        {"tag", conn_tag_method},
+        {"close", conn_close_method},
+        {"reset", conn_reset_method},
+        {"limit", conn_limit_method},
+        {NULL, NULL},
     };
     luaL_newlib(L, methods);
 #define X(name)                                                                                    \

@@ -1,5 +1,5 @@
-/* The C primitives under lua/penstock/init.lua, and the log functions of ps and conn. Scripts do not see the
- * table itself. */
+/* The C primitives under lua/penstock/init.lua, and the log functions of ps and conn. Scripts do
+ * not see the table itself. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,8 +36,9 @@ static int core_time_ms(lua_State *L)
     }
     lua_pushnil(L);
     if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
-        lua_pushfstring(L, "%s is not a time; write seconds (0.5) or \"200ms\", \"5s\", \"2m\", \"1h\"",
-                        lua_tostring(L, 1));
+        lua_pushfstring(
+            L, "%s is not a time; write seconds (0.5) or \"200ms\", \"5s\", \"2m\", \"1h\"",
+            lua_tostring(L, 1));
     else
         lua_pushfstring(L, "a time is a number of seconds or a string such as \"200ms\", not %s",
                         lua_isnoneornil(L, 1) ? "nil" : luaL_typename(L, 1));
@@ -90,7 +91,8 @@ static double whole(lua_State *L, int arg)
 {
     double n = luaL_checknumber(L, arg);
     if (floor(n) != n || fabs(n) > 9007199254740992.0)
-        luaL_argerror(L, arg, "a whole number is expected: ps.random(), ps.random(n), ps.random(a, b)");
+        luaL_argerror(L, arg,
+                      "a whole number is expected: ps.random(), ps.random(n), ps.random(a, b)");
     return n;
 }
 
@@ -108,8 +110,9 @@ static int core_random(lua_State *L)
         last = whole(L, 2);
     }
     if (last < first || last - first > 9007199254740991.0)
-        return luaL_error(L, "ps.random: the interval is empty or too wide; write ps.random(n) with n >= 1 or "
-                             "ps.random(a, b) with a <= b");
+        return luaL_error(
+            L, "ps.random: the interval is empty or too wide; write ps.random(n) with n >= 1 or "
+               "ps.random(a, b) with a <= b");
     uint64_t n = (uint64_t)(last - first) + 1;
     lua_pushnumber(L, first + (double)random_below(vm->random, n));
     return 1;
@@ -133,8 +136,9 @@ static int log_write(lua_State *L)
     enum log_level level = (enum log_level)lua_tointeger(L, lua_upvalueindex(1));
     int n = lua_gettop(L);
     if (!lua_isstring(L, 1))
-        return luaL_error(L, "the first argument is a text or a format: log.info(\"%%s bytes\", n); it was %s",
-                          n ? luaL_typename(L, 1) : "missing");
+        return luaL_error(
+            L, "the first argument is a text or a format: log.info(\"%%s bytes\", n); it was %s",
+            n ? luaL_typename(L, 1) : "missing");
     if (!log_enabled(level))
         return 0;
     if (n == 1) {
@@ -214,7 +218,7 @@ static void push_folder(lua_State *L, const char *path)
 void lib_core_push(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"time_ms", core_time_ms},         {"sleep", core_sleep}, {"random", core_random},
+        {"time_ms", core_time_ms},        {"sleep", core_sleep}, {"random", core_random},
         {"abort_wait", sched_abort_wait}, {"write", core_write}, {NULL, NULL},
     };
     lua_newtable(L);

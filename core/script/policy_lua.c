@@ -95,9 +95,10 @@ static void finish_data(lua_State *L, struct task *t, int n)
     } else {
         lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->pass);
         if (!lua_rawequal(L, 1, -1))
-            verdict_nonsense(L, "data",
-                             "it returns nothing to send the chunk on unchanged, a string to send instead (\"\" "
-                             "drops it), or ps.PASS; conn:close() and conn:reset() end the connection");
+            verdict_nonsense(
+                L, "data",
+                "it returns nothing to send the chunk on unchanged, a string to send instead (\"\" "
+                "drops it), or ps.PASS; conn:close() and conn:reset() end the connection");
         write_unchanged(L, t, r);
         t->relay_verdict = RELAY_PASS;
         return;
@@ -211,7 +212,8 @@ static bool is_closing(const struct conn *c)
     return script && script->closing;
 }
 
-static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hook hook, struct verdict *out)
+static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hook hook,
+                               struct verdict *out)
 {
     struct vm *vm = vm_from(p);
     *out = (struct verdict){.kind = VERDICT_CONTINUE};
@@ -233,8 +235,8 @@ static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hoo
     return POLICY_DONE;
 }
 
-static enum policy_step data(struct policy *p, struct conn *c, enum relay_direction dir, const char *bytes,
-                             size_t n, enum relay_verdict *verdict)
+static enum policy_step data(struct policy *p, struct conn *c, enum relay_direction dir,
+                             const char *bytes, size_t n, enum relay_verdict *verdict)
 {
     struct vm *vm = vm_from(p);
     if (is_closing(c)) { /* nothing goes on any more */
@@ -280,7 +282,8 @@ static void close_hook(struct policy *p, struct conn *c, const struct conn_info 
 /* The first task of the connection that waits and has not been cancelled yet. */
 static struct task *next_waiting(struct script_conn *script)
 {
-    list_for_each(node, next, &script->tasks) {
+    list_for_each(node, next, &script->tasks)
+    {
         struct task *t = container_of(node, struct task, of_conn);
         if (t->state == TASK_WAITING && !t->cancelled && t->hook != HOOK_CLOSE)
             return t;
@@ -294,9 +297,10 @@ static void cancel(struct policy *p, struct conn *c)
     if (!script)
         return;
     conn_hold(c); /* dropped below: the tasks drop theirs */
-    list_for_each(node, next, &script->tasks)
-        if (container_of(node, struct task, of_conn)->state == TASK_RUNNING)
-            container_of(node, struct task, of_conn)->cancelled = true;
+    list_for_each(node, next, &script->tasks) if (container_of(node, struct task, of_conn)->state ==
+                                                  TASK_RUNNING)
+        container_of(node, struct task, of_conn)
+            ->cancelled = true;
     for (struct task *t = next_waiting(script); t; t = next_waiting(script))
         sched_cancel(t);
     policy_run_closes(vm_from(p));

@@ -1,11 +1,23 @@
-/* Script errors in the log: with traceback, and the same one only once in 10 s, followed by how often it came
- * again. What is remembered of an error is a hash and its first line. */
+/* Script errors in the log: with traceback, and the same one only once in 10 s, followed by how
+ * often it came again. What is remembered of an error is a hash and its first line. */
 #include <stdio.h>
 #include <string.h>
 
 #include "script_priv.h"
 
-void report_describe(lua_State *L)
+/* Makes an endless message on the top of the stack a long one. */
+static void cut(lua_State *L)
+{
+    enum { MESSAGE_MAX = 2000 };
+    if (lua_objlen(L, -1) <= MESSAGE_MAX)
+        return;
+    lua_pushlstring(L, lua_tostring(L, -1), MESSAGE_MAX);
+    lua_pushliteral(L, "…");
+    lua_concat(L, 2);
+    lua_remove(L, -2);
+}
+
+static void describe(lua_State *L)
 {
     // stack: …, error
     if (lua_type(L, -1) == LUA_TSTRING)
@@ -25,6 +37,21 @@ void report_describe(lua_State *L)
     lua_remove(L, -2); // stack: …, text
 }
 
+void report_describe(lua_State *L)
+{
+    describe(L);
+    cut(L);
+}
+
+void report_traceback(lua_State *L, lua_State *co, int level)
+{
+    // stack: …, message
+    luaL_traceback(L, co, lua_tostring(L, -1), level);
+    luaL_gsub(L, lua_tostring(L, -1), "\n\t", "\n    "); // stack: …, message, text, text
+    lua_insert(L, -3);
+    lua_pop(L, 2); // stack: …, text
+}
+
 static uint64_t hash_of(const char *text, size_t len, const char *what)
 {
     uint64_t h = 0xcbf29ce484222325u;
@@ -38,8 +65,8 @@ static uint64_t hash_of(const char *text, size_t len, const char *what)
 static void tell_repeats(struct report *r)
 {
     if (r->repeats)
-        log_error("script error came %u more time%s in 10 s: %s", r->repeats, r->repeats == 1 ? "" : "s",
-                  r->head);
+        log_error("script error came %u more time%s in 10 s: %s", r->repeats,
+                  r->repeats == 1 ? "" : "s", r->head);
     r->repeats = 0;
 }
 
@@ -50,7 +77,8 @@ static void on_quiet_time_over(struct timer *timer)
     r->hash = 0;
 }
 
-/* The record of `hash`, or else a free one (*known false), or NULL when all are in use by other errors. */
+/* The record of `hash`, or else a free one (*known false), or NULL when all are in use by other
+ * errors. */
 static struct report *record(struct vm *vm, uint64_t hash, bool *known)
 {
     struct report *vacant = NULL;

@@ -1,8 +1,9 @@
 /* Tasks: coroutines from a pool, their waits, and the one door into Lua.
  *
- * Everything that may raise happens inside the door, a C function called by lua_pcall() on the main state: making
- * the arguments, resuming the coroutine, reading its results. Nothing is ever pushed onto a coroutine directly
- * (a failed allocation there would have no handler), only moved. Must not know what a hook is. */
+ * Everything that may raise happens inside the door, a C function called by lua_pcall() on the main
+ * state: making the arguments, resuming the coroutine, reading its results. Nothing is ever pushed
+ * onto a coroutine directly (a failed allocation there would have no handler), only moved. Must not
+ * know what a hook is. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ static const char while_loading[] =
     "no waits while the policy file loads: wait in a hook, such as connect = function(conn) … end";
 static const char not_in_task[] = "a wait is possible only in hooks";
 static const char boundary[] =
-    "a wait is not possible here: a C function that called back lies between it and the hook (string.gsub with a "
+    "a wait is not possible here: a C function that called back lies between it and the hook "
+    "(string.gsub with a "
     "function, table.sort, or a module body under require); wait before or after that call";
 /* What a wait yields: its address, as light userdata. */
 static const char wait_mark;
@@ -115,16 +117,15 @@ void sched_release(struct task *t)
 
 void sched_deinit(struct vm *vm)
 {
-    list_for_each(node, next, &vm->busy)
-        task_free(container_of(node, struct task, node));
-    list_for_each(node, next, &vm->idle)
-        task_free(container_of(node, struct task, node));
+    list_for_each(node, next, &vm->busy) task_free(container_of(node, struct task, node));
+    list_for_each(node, next, &vm->idle) task_free(container_of(node, struct task, node));
     vm->n_idle = 0;
 }
 
 /* ---- the time budget ---- */
 
-/* Called every SCRIPT_BUDGET_COUNT instructions. Looks at the clock, so that an entry into Lua need not. */
+/* Called every SCRIPT_BUDGET_COUNT instructions. Looks at the clock, so that an entry into Lua need
+ * not. */
 static void on_count(lua_State *L, lua_Debug *unused)
 {
     (void)unused;
@@ -193,12 +194,12 @@ static enum task_end failed(lua_State *L, struct task *t)
     lua_pop(L, 1);
     if (quiet)
         return TASK_CANCELLED;
-    report_describe(L); // stack: …, message
-    luaL_traceback(L, t->co, lua_tostring(L, -1), 0); // stack: …, message, text
+    report_describe(L);            // stack: …, message
+    report_traceback(L, t->co, 0); // stack: …, text
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     report_error(vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
-    lua_pop(L, 2);
+    lua_pop(L, 1);
     return TASK_FAILED;
 }
 
@@ -253,7 +254,8 @@ static int door(lua_State *L)
     }
     int end = (int)run(L, t, n_args);
     if (end == TASK_WAITS && t->bytes && t->chunk_ref == LUA_NOREF) {
-        /* The bytes are the caller's; pushing them again finds the interned string, or the memory for it. */
+        /* The bytes are the caller's; pushing them again finds the interned string, or the memory
+         * for it. */
         lua_pushlstring(L, t->bytes, t->n_bytes);
         t->chunk_ref = luaL_ref(L, LUA_REGISTRYINDEX);
         t->bytes = NULL;
@@ -381,7 +383,7 @@ static int on_error(lua_State *L)
     struct vm *vm = vm_of(L);
     report_describe(L); // stack: message
     if (vm->traceback)
-        luaL_traceback(L, L, lua_tostring(L, 1), 1);
+        report_traceback(L, L, 1);
     return 1;
 }
 

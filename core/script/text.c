@@ -1,7 +1,9 @@
-/* Replacing plain text in strings: what string.gsub becomes when its pattern has no magic characters.
+/* Replacing plain text in strings: what string.gsub becomes when its pattern has no magic
+ * characters.
  *
- * LuaJIT's gsub tries the pattern at every byte; this searches with memmem(), and copies what lies between two
- * matches at once. Knows nothing of penstock, so that tests/lua can load it by itself. */
+ * LuaJIT's gsub tries the pattern at every byte; this searches with memmem(), and copies what lies
+ * between two matches at once. Knows nothing of penstock, so that tests/lua can load it by itself.
+ */
 #include <lauxlib.h>
 #include <lua.h>
 

@@ -4,8 +4,8 @@
 
 #include <lua.h>
 
-/* lua_CFunction: replace(s, find, by [, n]) -> text, count. `find` is plain and not empty; at most n replacements.
- * Give it one upvalue, nil: its scratch buffer. */
+/* lua_CFunction: replace(s, find, by [, n]) -> text, count. `find` is plain and not empty; at most
+ * n replacements. Give it one upvalue, nil: its scratch buffer. */
 int text_replace(lua_State *L);
 
 #endif

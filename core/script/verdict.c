@@ -1,4 +1,5 @@
-/* From what a hook returned to a plain C verdict. What makes no sense is an error that says what does. */
+/* From what a hook returned to a plain C verdict. What makes no sense is an error that says what
+ * does. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,8 +9,9 @@ static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
     [HOOK_CONNECT] = "it returns nothing for the configured target, a destination (\"host:port\", "
                      "\"unix:/path\" or a list of them), or ps.deny{…}",
-    [HOOK_FAILED] = "it returns nothing to give up, a destination (\"host:port\", \"unix:/path\" or a list of "
-                    "them), or ps.deny{…}",
+    [HOOK_FAILED] =
+        "it returns nothing to give up, a destination (\"host:port\", \"unix:/path\" or a list of "
+        "them), or ps.deny{…}",
     [HOOK_CONNECTED] = "it returns nothing to go on, or ps.deny{…}",
 };
 
@@ -93,7 +95,9 @@ static void open_destination(lua_State *L, const struct task *t)
     while (lua_next(L, -2)) {
         lua_pop(L, 1);
         if (lua_type(L, -1) == LUA_TSTRING)
-            luaL_error(L, "the %s hook returned a destination with the option \"%s\", which this version does not know",
+            luaL_error(L,
+                       "the %s hook returned a destination with the option \"%s\", which this "
+                       "version does not know",
                        policy_hook_name((enum policy_hook)t->hook), lua_tostring(L, -1));
         if (lua_type(L, -1) != LUA_TNUMBER)
             nonsense(L, t);
@@ -129,8 +133,8 @@ static void push_list(lua_State *L, const struct task *t)
         add_destination(L, t);
     }
     if (n == 0)
-        luaL_error(L, "the %s hook returned an empty list; %s", policy_hook_name((enum policy_hook)t->hook),
-                   rights[t->hook]);
+        luaL_error(L, "the %s hook returned an empty list; %s",
+                   policy_hook_name((enum policy_hook)t->hook), rights[t->hook]);
 }
 
 static void read_destination(lua_State *L, struct task *t)
@@ -139,8 +143,8 @@ static void read_destination(lua_State *L, struct task *t)
     push_list(L, t);
     struct targets *targets = targets_parse(lua_tostring(L, -1), 0, why, sizeof why);
     if (!targets)
-        luaL_error(L, "the %s hook returned \"%s\": %s", policy_hook_name((enum policy_hook)t->hook),
-                   lua_tostring(L, -1), why);
+        luaL_error(L, "the %s hook returned \"%s\": %s",
+                   policy_hook_name((enum policy_hook)t->hook), lua_tostring(L, -1), why);
     t->verdict.targets = targets;
     t->verdict.kind = VERDICT_DIAL;
 }

@@ -59,7 +59,8 @@ static void open_penstock(lua_State *L, struct vm *vm)
 {
     for (size_t i = 0; i < sizeof lua_modules / sizeof *lua_modules; i++) {
         const struct lua_module *m = &lua_modules[i];
-        if (is_main_module(m) && luaL_loadbufferx(L, (const char *)m->bytecode, m->size, m->name, "b"))
+        if (is_main_module(m) &&
+            luaL_loadbufferx(L, (const char *)m->bytecode, m->size, m->name, "b"))
             lua_error(L);
     }
     lib_core_push(L, vm);
@@ -106,7 +107,8 @@ static void run_file(lua_State *L, struct vm *vm)
 {
     const char *path = vm->options->path;
     // stack: …, check
-    int status = luaL_loadfilex(L, path, vm->options->unsafe ? NULL : "t"); // stack: …, check, chunk or message
+    int status = luaL_loadfilex(
+        L, path, vm->options->unsafe ? NULL : "t"); // stack: …, check, chunk or message
     if (status && strstr(lua_tostring(L, -1), "wrong mode"))
         luaL_error(L, "%s is bytecode, which is loaded with --unsafe-lua only", path);
     if (status)
@@ -173,7 +175,7 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     list_init(&vm->closing);
     report_init(vm);
     seed_random(vm, options->seed);
-    vm->L = luaL_newstate();
+    vm->L = heap_new_state(&vm->heap);
     if (!vm->L) {
         free(vm);
         return NULL;
@@ -182,8 +184,8 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     return vm;
 }
 
-int script_load(const struct script_options *options, struct loop *loop, struct policy **out, char *why,
-                size_t why_cap)
+int script_load(const struct script_options *options, struct loop *loop, struct policy **out,
+                char *why, size_t why_cap)
 {
     *out = NULL;
     struct vm *vm = vm_new(options, loop);
@@ -205,7 +207,7 @@ void vm_free(struct vm *vm)
 {
     report_deinit(vm);
     sched_deinit(vm);
-    lua_close(vm->L);
+    heap_close_state(&vm->heap, vm->L);
     free(vm);
 }
 

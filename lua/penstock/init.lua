@@ -62,7 +62,7 @@ math.randomseed(core.random(2 ^ 31))
 function _G.print(...)
   local n, parts = select("#", ...), { ... }
   for i = 1, n do parts[i] = tostring(parts[i]) end
-  core.write(table.concat(parts, "\t", 1, n))
+  core.write(table.concat(parts, " ", 1, n))
 end
 
 package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(core.folder, core.folder, package.path)

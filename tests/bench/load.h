@@ -141,6 +141,10 @@ struct client_ops {
     void (*drain)(struct load *load, struct stream *stream);
 };
 extern const struct client_ops bulk_ops;
+// The backend has the client's hello: the upload begins. Not before, as the bulk of a stream that
+// finds its way open is what is measured (and haproxy 2.6's Lua filters spoil a first chunk that
+// had to wait for the upstream).
+void bulk_pour(struct load *load, struct stream *client);
 extern const struct client_ops rr_ops;
 extern const struct client_ops churn_ops;
 extern const struct client_ops idle_ops;

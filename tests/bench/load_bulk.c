@@ -48,7 +48,13 @@ static void send_hello(struct load *load, struct stream *stream)
         return;
     }
     stream->hello_have = HELLO_BYTES;
-    stream_watch(load, stream, is_up(load) ? EPOLLOUT : EPOLLIN);
+    stream_watch(load, stream, EPOLLIN);
+}
+
+void bulk_pour(struct load *load, struct stream *stream)
+{
+    if (stream->fd >= 0 && stream->hello_have == HELLO_BYTES && is_up(load))
+        stream_watch(load, stream, EPOLLOUT);
 }
 
 static void pour(struct load *load, struct stream *stream)

@@ -109,8 +109,12 @@ static bool begin(struct load *load, struct stream *stream)
         stream_watch(load, stream, EPOLLOUT);
         return true;
     }
-    if (stream->kind == KIND_UP)
+    if (stream->kind == KIND_UP) {
+        struct stream *client = client_of(load, stream);
+        if (client)
+            bulk_pour(load, client);
         return true;
+    }
     stream->message = malloc(stream->size);
     if (!stream->message)
         abort();

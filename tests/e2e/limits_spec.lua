@@ -11,7 +11,7 @@ describe("connection limits:", function()
   local function expect_waiting(t, option, what)
     local server = t:listen()
     local p = t:penstock { option, "2", "127.0.0.1:0", server.address }
-    local first = t:expect_echo(p, server)
+    local first, first_upstream = t:expect_echo(p, server)
     t:expect_echo(p, server)
     local third, fourth = t:connect(p), t:connect(p)
     third:send "I wait"
@@ -19,6 +19,7 @@ describe("connection limits:", function()
     p:log(what .. " 2 reached: (further)")
     assert.is_nil(server:try_accept(A_WHILE))
     first:close()
+    first_upstream:close()
     local upstream = t:accept(server)
     local heard = upstream:receive()
     assert.is_true(heard == "I wait" or heard == "so do I")
@@ -54,12 +55,13 @@ describe("connection limits:", function()
   case("--max-per-ip: a client too many of one address is reset and counted; others are served", function(t)
     local server = t:listen()
     local p = t:penstock { "--max-per-ip", "2", "127.0.0.1:0", server.address }
-    local first = t:expect_echo(p, server)
+    local first, first_upstream = t:expect_echo(p, server)
     t:expect_echo(p, server)
     for _ = 1, 3 do t:connect(p):expect_reset() end
     p:log "max%-per%-ip 2 reached by 127%.0%.0%.1 %((1) refused so far%)"
     t:pair(p, server, { from = "127.0.0.2:0" })
     first:close()
+    first_upstream:close()
     p:access(1)
     t:expect_echo(p, server)
     for _, thing in ipairs(t.things) do thing:close() end
@@ -267,23 +269,23 @@ describe("out of descriptors:", function()
     assert.is_nil(server:try_accept(0))
     local _, lines = p.err:gsub("reached", "")
     assert.equal(1, lines)
-    for i = 1, room do upstreams[i]:close() end
-    for i = 1, room do clients[i]:close() end
-    for _ = 1, 20 do t:accept(server):expect "here" end
+    for i = 1, room do upstreams[i]:reset() end
+    for _ = 1, 20 do t:accept(server):expect("here"):reset() end
   end)
 
   case("accept() that finds no descriptor pauses, is logged once, and goes on when there is room", function(t)
     t:expect_error "cannot accept"
     local server = t:listen()
     local p = t:penstock { "127.0.0.1:0", server.address }
-    local first = t:expect_echo(p, server)
-    p:limit_descriptors(p:descriptors())
+    local first, first_upstream = t:expect_echo(p, server)
+    p:limit_descriptors(0)
     local waiting = t:connect(p):send "here"
     p:log "cannot accept: (%S+)"
     expect_rest(p)
     local _, lines = p.err:gsub("cannot accept", "")
     assert.equal(1, lines)
     first:close()
+    first_upstream:close()
     t:accept(server):expect "here"
     waiting:close()
   end)
@@ -292,7 +294,7 @@ describe("out of descriptors:", function()
     local server = t:listen()
     local p = t:penstock { "127.0.0.1:0", server.address }
     local client, upstream = t:expect_echo(p, server)
-    p:limit_descriptors(p:descriptors() + 1)
+    p:limit_descriptors(1)
     t:connect(p):expect_reset()
     p:expect_end { reason = "system" }
     client:send "still"

@@ -1,4 +1,5 @@
 -- haproxy's Lua filters `pass` and `replace`: the same work as ../policies, both ways.
+-- luacheck: globals core filter
 local function register(name, payload)
     local Filter = { id = name, flags = 0 }
     Filter.__index = Filter

@@ -53,6 +53,15 @@ def _go_on(process):
     process.popen.stdin.flush()
 
 
+def _finish(process):
+    """Lets the load generator end by itself; `start` then ends its forwarder and waits for it."""
+    try:
+        _go_on(process)
+        process.popen.wait(2)
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+
+
 def _last_words(log, directory):
     """What a forwarder that failed said last, without paths of this machine."""
     log.flush()
@@ -160,10 +169,7 @@ def _run_load(load, peer, machine, options, directory, log):
         listener.close()
         # The generator resets what is left and goes first, so that no end of the forwarder waits in TIME_WAIT.
         if generator:
-            try:
-                generator.popen.wait(2)
-            except subprocess.TimeoutExpired:
-                pass
+            _finish(generator)
             generator.stop()
         if forwarder:
             forwarder.stop()
@@ -187,10 +193,11 @@ def _start_once(peer, machine, directory, log):
         return {"start_ms": result["start_ms"], "private_mib": proc.private_bytes(child) / MIB}
     finally:
         listener.close()
+        if generator:
+            _finish(generator)
+            generator.stop()
         if child > 0:
             proc.kill_family(child)
-        if generator:
-            generator.stop()
 
 
 def _sizes(peer, directory):

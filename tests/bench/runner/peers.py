@@ -143,7 +143,7 @@ class Haproxy(Peer):
         options = []
         if self.has_policy:
             # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
-            tune = ["tune.bufsize 65536", "tune.maxrewrite 0", "tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
+            tune = ["tune.bufsize 65536", "tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
             options = [f"filter lua.{job.script}"]
         if self.splice:
             # Always, not only when haproxy takes the stream for a bulk one: the load is nothing else.
@@ -281,6 +281,11 @@ class Simpleproxy(Peer):
 
 class Go(Peer):
     title = "Go io.Copy"
+
+    def __init__(self, name, context):
+        super().__init__(name, context)
+        # Beside two sockets a connection keeps two pipes open, for splice.
+        self.idle_most = (context.files - 100) // 6
 
     def binary(self):
         return self.context.go_forwarder

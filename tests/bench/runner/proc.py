@@ -87,27 +87,27 @@ def stop_all():
 
 
 def _stat(pid):
-    """State, parent, session, and waited-for children's CPU seconds; None when gone."""
+    """Parent, session, and waited-for children's CPU seconds; None when gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return fields[0], int(fields[1]), int(fields[3]), (int(fields[13]) + int(fields[14])) * TICK_SECONDS
+    return int(fields[1]), int(fields[3]), (int(fields[13]) + int(fields[14])) * TICK_SECONDS
 
 
 def family(root):
-    """The process, its descendants, and whoever else is in its session; zombies not yet reaped are left out."""
+    """The process, its descendants, and whoever else is in its session, zombies too: their CPU time counts."""
     stats = {int(name): stat for name in os.listdir("/proc")
              if name.isdigit() and (stat := _stat(name))}
     found = {root}
     grown = True
     while grown:
-        more = {pid for pid, (_, parent, session, _) in stats.items()
+        more = {pid for pid, (parent, session, _) in stats.items()
                 if pid not in found and (session == root or parent in found)}
         found |= more
         grown = bool(more)
-    return [pid for pid in found if pid in stats and stats[pid][0] != "Z"]
+    return [pid for pid in found if pid in stats]
 
 
 def kill_all(pids):
@@ -157,7 +157,7 @@ def cpu_seconds(root):
     for pid in family(root):
         stat = _stat(pid)
         if stat:
-            total += _threads_cpu_seconds(pid) + stat[3]
+            total += _threads_cpu_seconds(pid) + stat[2]
     return total
 
 

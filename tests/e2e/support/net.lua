@@ -94,6 +94,7 @@ end
 
 -- Sends what goes now from memory. Returns a count, 0 when the socket is full, or nil and the errno's name.
 function Socket:send_from(memory, n)
+  if self.aborted then return nil, self.aborted end
   local put = tonumber(C.send(self.fd, memory, n, MSG_NOSIGNAL))
   if put >= 0 then
     self.sent = self.sent + put
@@ -126,6 +127,7 @@ end
 
 -- Receives into the scratch memory what is there. Returns memory and count; nil and "again", "eof" or errno name.
 function Socket:receive_now(max)
+  if self.aborted then return nil, self.aborted end
   local n = tonumber(C.recv(self.fd, scratch, math.min(max or CHUNK, CHUNK), 0))
   if n > 0 then
     self.got = self.got + n
@@ -190,7 +192,7 @@ function Socket:expect_reset() expect_end(self, "ECONNRESET", 2) end
 
 -- Half-close: no more from us.
 function Socket:finish()
-  if C.shutdown(self.fd, 1) ~= 0 then sys.fail("shutdown", 2) end
+  if C.shutdown(self.fd, 1) ~= 0 and not self.aborted then sys.fail("shutdown", 2) end
   return self
 end
 
@@ -254,12 +256,14 @@ function net.try_connect(address, options)
     socket:wait("w", 2)
     local err, err_len = ffi.new "int[1]", ffi.new("unsigned[1]", 4)
     C.getsockopt(fd, SOL_SOCKET, SO_ERROR, err, err_len)
-    if err[0] ~= 0 then
+    if err[0] == sys.ECONNRESET then
+      socket.aborted = "ECONNRESET" -- it was accepted, and ended before we looked
+    elseif err[0] ~= 0 then
       socket:close()
       return nil, sys.errno_name(err[0])
     end
   end
-  if family ~= AF_UNIX then socket.own = own_address(fd) end
+  if family ~= AF_UNIX and not socket.aborted then socket.own = own_address(fd) end
   return socket
 end
 

@@ -1,0 +1,88 @@
+/* The allocator of a VM: LuaJIT's own, which is faster than malloc() for small blocks, with a store
+ * of large blocks in front. LuaJIT maps and unmaps every block of 128 KiB and more; for a data hook
+ * that is two such strings for each chunk of a bulk transfer, and the page faults cost more than
+ * the script. */
+#include "script_priv.h"
+
+enum { LARGE_BYTES = 32 * 1024, ROUND_BYTES = 4096, KEPT_BYTES_MAX = 4 << 20 };
+
+static size_t rounded(size_t n)
+{
+    return n < LARGE_BYTES ? n : (n + ROUND_BYTES - 1) & ~(size_t)(ROUND_BYTES - 1);
+}
+
+/* Takes a kept block of exactly `cap` bytes, NULL without one. The newest is likely still in the
+ * cache. */
+static void *take(struct heap *h, size_t cap)
+{
+    for (size_t i = h->n_kept; i-- > 0;) {
+        if (h->kept[i].cap != cap)
+            continue;
+        void *block = h->kept[i].block;
+        h->n_kept--;
+        for (; i < h->n_kept; i++)
+            h->kept[i] = h->kept[i + 1];
+        h->kept_bytes -= cap;
+        return block;
+    }
+    return NULL;
+}
+
+static void give_back(struct heap *h, size_t i)
+{
+    h->kept_bytes -= h->kept[i].cap;
+    h->next(h->next_arg, h->kept[i].block, h->kept[i].cap, 0);
+    h->n_kept--;
+    for (; i < h->n_kept; i++)
+        h->kept[i] = h->kept[i + 1];
+}
+
+static void keep(struct heap *h, void *block, size_t cap)
+{
+    if (cap > KEPT_BYTES_MAX / 4) {
+        h->next(h->next_arg, block, cap, 0);
+        return;
+    }
+    while (h->n_kept == HEAP_KEPT || (h->n_kept && h->kept_bytes + cap > KEPT_BYTES_MAX))
+        give_back(h, 0); /* the oldest: sizes change */
+    h->kept[h->n_kept].block = block;
+    h->kept[h->n_kept++].cap = cap;
+    h->kept_bytes += cap;
+}
+
+/* lua_Alloc. A large block is always as long as rounded(its size). */
+static void *allocate(void *arg, void *block, size_t old_size, size_t new_size)
+{
+    struct heap *h = arg;
+    if (old_size < LARGE_BYTES && new_size < LARGE_BYTES)
+        return h->next(h->next_arg, block, old_size, new_size);
+    size_t old_cap = rounded(old_size), new_cap = rounded(new_size);
+    if (!new_size) {
+        keep(h, block, old_cap);
+        return NULL;
+    }
+    if (!block) {
+        void *kept = take(h, new_cap);
+        return kept ? kept : h->next(h->next_arg, NULL, 0, new_cap);
+    }
+    return old_cap == new_cap ? block : h->next(h->next_arg, block, old_cap, new_cap);
+}
+
+lua_State *heap_new_state(struct heap *h)
+{
+    lua_State *L = luaL_newstate();
+    if (!L)
+        return NULL;
+    h->next = lua_getallocf(L, &h->next_arg);
+    lua_setallocf(L, allocate, h);
+    return L;
+}
+
+void heap_close_state(struct heap *h, lua_State *L)
+{
+    while (h->n_kept)
+        give_back(h, h->n_kept - 1);
+    lua_setallocf(L, h->next,
+                  h->next_arg); /* lua_close() unmaps the arena only when it is its own */
+    lua_close(L);
+}
