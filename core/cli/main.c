@@ -63,13 +63,14 @@ static void ignore_signals(void)
     signal(SIGUSR1, SIG_IGN);
 }
 
-static int make_policy(void *arg, struct loop *loop, struct policy **out, char *why, size_t why_cap)
+static int make_policy(void *arg, unsigned worker, struct loop *loop, struct policy **out,
+                       char *why, size_t why_cap)
 {
     const struct config *config = arg;
     struct script_options options = {.path = config->policy,
                                      .unsafe = config->unsafe_lua,
                                      .jit = config->jit,
-                                     .seed = config->seed};
+                                     .seed = config->seed ? config->seed + worker : 0};
     return script_load(&options, loop, out, why, why_cap);
 }
 

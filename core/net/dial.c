@@ -1,6 +1,7 @@
-/* Reaching an upstream. Targets in order; within a target all addresses of its name, raced as RFC 8305 says
- * (IPv6 first, families alternating, the next attempt after 250 ms or at once when one fails). One deadline over all;
- * a target that does not answer gets its share of what is left, so that the next ones have theirs. */
+/* Reaching an upstream. Targets in order; within a target all addresses of its name, raced as RFC
+ * 8305 says (IPv6 first, families alternating, the next attempt after 250 ms or at once when one
+ * fails). One deadline over all; a target that does not answer gets its share of what is left, so
+ * that the next ones have theirs. */
 #include "penstock/net/dial.h"
 
 #include <errno.h>
@@ -13,10 +14,10 @@
 #include "penstock/net/resolver.h"
 
 enum {
-    ATTEMPT_DELAY_MS = 250,  /* RFC 8305 section 5, Connection Attempt Delay */
+    ATTEMPT_DELAY_MS = 250,   /* RFC 8305 section 5, Connection Attempt Delay */
     RESOLUTION_DELAY_MS = 50, /* section 3: how long A waits for AAAA */
-    BUSY_DELAY_MS = 10,      /* a UNIX listener's backlog is full */
-    EPHEMERAL = 32768,       /* a loopback port from here on may connect to itself */
+    BUSY_DELAY_MS = 10,       /* a UNIX listener's backlog is full */
+    EPHEMERAL = 32768,        /* a loopback port from here on may connect to itself */
 };
 
 /* Addresses of one family still to try. */
@@ -40,28 +41,30 @@ struct dial {
     void *arg;
     size_t target;
     struct candidates v4, v6;
-    struct list attempts;     /* racing on their own descriptors */
-    struct addr direct;       /* what `stream` itself is connecting to */
-    struct timer deadline;    /* of everything */
-    struct timer share;       /* of this target */
-    struct timer next;        /* next attempt */
-    uint64_t deadline_ms;     /* 0: none */
+    struct list attempts;  /* racing on their own descriptors */
+    struct addr direct;    /* what `stream` itself is connecting to */
+    struct timer deadline; /* of everything */
+    struct timer share;    /* of this target */
+    struct timer next;     /* next attempt */
+    uint64_t deadline_ms;  /* 0: none */
     struct loop_task free_task;
     struct loop_task finish_task;
     struct addr last_addr;
-    int last_err;             /* of the last attempt; negative errno or code */
-    const char *dns_why;      /* what the resolver said last */
-    bool direct_used;         /* `stream` is used for the first attempt only: an event of it is never stale */
+    int last_err;        /* of the last attempt; negative errno or code */
+    const char *dns_why; /* what the resolver said last */
+    bool direct_used; /* `stream` is used for the first attempt only: an event of it is never stale
+                       */
     bool direct_open;
-    bool v6_last;             /* family of the last attempt */
-    bool starting;            /* dial_start() is on the stack: report later */
+    bool v6_last;  /* family of the last attempt */
+    bool starting; /* dial_start() is on the stack: report later */
     bool finished;
 };
 
 static void begin_target(struct dial *d);
 static void try_next(struct dial *d);
 
-/* --- ending ----------------------------------------------------------------------------------------- */
+/* --- ending
+ * ----------------------------------------------------------------------------------------- */
 
 static void free_attempt(struct loop_task *task)
 {
@@ -77,8 +80,7 @@ static void drop_attempt(struct attempt *a)
 
 static void drop_attempts(struct dial *d)
 {
-    list_for_each (node, tmp, &d->attempts)
-        drop_attempt(container_of(node, struct attempt, node));
+    list_for_each(node, tmp, &d->attempts) drop_attempt(container_of(node, struct attempt, node));
 }
 
 static void drop_direct(struct dial *d)
@@ -128,7 +130,8 @@ void dial_cancel(struct dial *d)
 static void report_failure(struct dial *d)
 {
     struct dial_result result = {.err = err_from_errno(d->last_err ? d->last_err : PS_EUNREACHABLE),
-                                 .target = d->target < d->o.n_targets ? d->target : d->o.n_targets - 1,
+                                 .target =
+                                     d->target < d->o.n_targets ? d->target : d->o.n_targets - 1,
                                  .address = d->last_addr};
     if (d->last_err == -EMFILE || d->last_err == -ENFILE || d->last_err == -ENOMEM)
         result.err = d->last_err; /* ours to mend, so keep the exact word */
@@ -161,7 +164,7 @@ static void on_deadline(struct timer *timer)
 static void next_target(struct dial *d)
 {
     const struct endpoint *e = &d->o.targets[d->target];
-    if (e->kind == ENDPOINT_NAME)
+    if (e->kind == ENDPOINT_NAME && d->last_err != PS_EDNS)
         resolver_doubt(d->o.resolver, e->host);
     leave_target(d);
     d->target++;
@@ -175,7 +178,8 @@ static void on_share(struct timer *timer)
     next_target(d);
 }
 
-/* --- one attempt -------------------------------------------------------------------------------------- */
+/* --- one attempt
+ * -------------------------------------------------------------------------------------- */
 
 /* A connected socket, on `entry` (the stream's own, or an attempt's). */
 static void succeed(struct dial *d, struct attempt *a)
@@ -193,6 +197,8 @@ static void succeed(struct dial *d, struct attempt *a)
     }
     d->direct_open = false; /* it is the caller's now */
     d->o.stream->writable = true;
+    if (result.address.sa.sa_family == AF_UNIX)
+        d->o.stream->read_on = true; /* reads stop at the border of messages with descriptors */
     end(d);
     d->done(d->arg, &result);
 }
@@ -206,7 +212,8 @@ static int socket_error(int fd)
     return -err;
 }
 
-/* Dialling an ephemeral loopback port that nobody listens on can meet itself (simultaneous open). */
+/* Dialling an ephemeral loopback port that nobody listens on can meet itself (simultaneous open).
+ */
 static bool is_connected_to_itself(int fd, const struct addr *to)
 {
     struct addr own;
@@ -279,12 +286,12 @@ static void set_options(int fd, const struct dial_socket *o, int family)
         set_int(fd, SOL_SOCKET, SO_RCVBUF, (int)o->rcvbuf_bytes);
     if (o->sndbuf_bytes)
         set_int(fd, SOL_SOCKET, SO_SNDBUF, (int)o->sndbuf_bytes);
+    /* Urgent data stays in the stream, in its place; otherwise recv() would skip it. */
+    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (family == AF_UNIX)
         return;
     if (o->nodelay)
         set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    /* Urgent data stays in the stream, in its place; otherwise recv() would skip it. */
-    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (o->keepalive_s) {
         set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #ifdef TCP_KEEPIDLE
@@ -326,7 +333,9 @@ static int race(struct dial *d, int fd, const struct addr *address)
     if (!a)
         goto fail;
     *a = (struct attempt){.entry = {.on_event = on_attempt, .fd = fd},
-                          .dial = d, .address = *address, .free_task = {.run = free_attempt}};
+                          .dial = d,
+                          .address = *address,
+                          .free_task = {.run = free_attempt}};
     list_init(&a->free_task.node);
     list_push(&d->attempts, &a->node);
     int err = poller_add_edge(&d->o.loop->poller, &a->entry);
@@ -355,7 +364,8 @@ static int start_attempt(struct dial *d, const struct sockaddr *to, socklen_t le
     return err;
 }
 
-/* --- a target's addresses ------------------------------------------------------------------------------- */
+/* --- a target's addresses
+ * ------------------------------------------------------------------------------- */
 
 static bool has_candidate(const struct candidates *c)
 {
@@ -414,8 +424,8 @@ static void take_addresses(struct candidates *c, const struct addr *addrs, size_
         addr_set_port(&c->addrs[i], port);
 }
 
-static void resolved(struct dial *d, struct candidates *c, int err, const struct addr *addrs, size_t n,
-                     const char *why)
+static void resolved(struct dial *d, struct candidates *c, int err, const struct addr *addrs,
+                     size_t n, const char *why)
 {
     if (err == 0)
         take_addresses(c, addrs, n, d->o.targets[d->target].port);
@@ -435,13 +445,15 @@ static void resolved(struct dial *d, struct candidates *c, int err, const struct
     try_next(d);
 }
 
-static void on_v4(struct resolver_query *q, int err, const struct addr *addrs, size_t n, const char *why)
+static void on_v4(struct resolver_query *q, int err, const struct addr *addrs, size_t n,
+                  const char *why)
 {
     struct dial *d = container_of(q, struct dial, v4.query);
     resolved(d, &d->v4, err, addrs, n, why);
 }
 
-static void on_v6(struct resolver_query *q, int err, const struct addr *addrs, size_t n, const char *why)
+static void on_v6(struct resolver_query *q, int err, const struct addr *addrs, size_t n,
+                  const char *why)
 {
     struct dial *d = container_of(q, struct dial, v6.query);
     resolved(d, &d->v6, err, addrs, n, why);
@@ -449,7 +461,8 @@ static void on_v6(struct resolver_query *q, int err, const struct addr *addrs, s
 
 static void begin_name(struct dial *d, const struct endpoint *e)
 {
-    /* Both are marked as waiting first: an answer from the cache must not take the other for done. */
+    /* Both are marked as waiting first: an answer from the cache must not take the other for done.
+     */
     size_t target = d->target;
     d->v4.query.waiting = d->v6.query.waiting = true;
     list_init(&d->v4.query.node);
@@ -465,7 +478,8 @@ static void begin_unix(struct dial *d, const struct endpoint *e)
     struct addr address = {.sa.sa_family = AF_UNIX};
     socklen_t len = addr_unix(e->host, &un);
     int err = len ? start_attempt(d, (struct sockaddr *)&un, len, &address) : -ENAMETOOLONG;
-    if (err == -EAGAIN) {
+    bool may_wait = d->deadline_ms || d->target + 1 == d->o.n_targets;
+    if (err == -EAGAIN && may_wait) {
         loop_timer(d->o.loop, &d->next, BUSY_DELAY_MS);
     } else if (err) {
         d->last_err = err;

@@ -104,7 +104,8 @@ void loop_run(struct loop *l)
     read_clock(l);
     while (!l->stopping) {
         wait_for_events(l);
-        /* Not "== 0": libuv measures from the time it last read itself, so a timer of its own never looks due. */
+        /* Not "== 0": libuv measures from the time it last read itself, so a timer of its own never
+         * looks due. */
         if (l->uv_dirty || uv_backend_timeout(&l->uv) >= 0)
             run_uv(l);
         timers_run(&l->timers, l->now_ms);

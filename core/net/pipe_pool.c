@@ -1,5 +1,5 @@
-/* Pipes for splice(2). The kernel bounds pipe memory per user (fs.pipe-user-pages-soft): when it refuses 1 MiB, the
- * pool asks for less from then on. */
+/* Pipes for splice(2). The kernel bounds pipe memory per user (fs.pipe-user-pages-soft): when it
+ * refuses 1 MiB, the pool asks for less from then on. */
 #include "penstock/net/pipe_pool.h"
 
 #include <fcntl.h>
@@ -56,7 +56,8 @@ static struct pipe_pool_pipe *make(struct pipe_pool *p)
     pipe->rd = fds[0];
     pipe->wr = fds[1];
     pipe->size_bytes = grow(p, fds[1]);
-    /* An unprivileged user over the soft limit gets pipes of one or two pages: copying is cheaper then. */
+    /* An unprivileged user over the soft limit gets pipes of one or two pages: copying is cheaper
+     * then. */
     if (pipe->size_bytes < SMALLEST) {
         free_pipe(p, pipe);
         return NULL;

@@ -75,8 +75,7 @@ static unsigned from_epoll(uint32_t events)
 {
     return (events & EPOLLIN ? POLLER_IN : 0u) | (events & EPOLLOUT ? POLLER_OUT : 0u) |
            (events & (EPOLLRDHUP | EPOLLHUP) ? POLLER_END : 0u) |
-           (events & (EPOLLERR | EPOLLHUP) ? POLLER_ERROR : 0u) |
-           (events & EPOLLPRI ? POLLER_URGENT : 0u);
+           (events & EPOLLERR ? POLLER_ERROR : 0u) | (events & EPOLLPRI ? POLLER_URGENT : 0u);
 }
 
 int poller_wait(struct poller *p, int timeout_ms, void (*on_wake)(void *), void *arg)

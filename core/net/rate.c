@@ -1,4 +1,5 @@
-/* Token bucket. Whole tokens only; the fraction stays in last_ns, so that no time is lost to rounding. */
+/* Token bucket. Whole tokens only; the fraction stays in last_ns, so that no time is lost to
+ * rounding. */
 #include "penstock/net/rate.h"
 
 enum { NS = 1000000000 };
@@ -9,7 +10,8 @@ void rate_init(struct rate *r, uint64_t per_second, uint64_t burst, uint64_t now
         burst = per_second / 10;
     if (!burst)
         burst = 1;
-    *r = (struct rate){.per_second = per_second, .burst = burst, .tokens = burst, .last_ns = now_ns};
+    *r =
+        (struct rate){.per_second = per_second, .burst = burst, .tokens = burst, .last_ns = now_ns};
 }
 
 uint64_t rate_available(struct rate *r, uint64_t now_ns)

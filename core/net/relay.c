@@ -6,10 +6,10 @@
 #include <stdlib.h>
 
 enum {
-    FULL_READS = 3,              /* full reads in a row that show a bulk transfer */
-    SMALL_SPLICES = 8,           /* splices in a row under SPLICE_WORTH that show it is over */
-    SPLICE_WORTH = 16 * 1024,    /* copying is cheaper below (docs/benchmarks.md) */
-    STEPS_PER_TURN = 16,         /* then others have their turn */
+    FULL_READS = 3,           /* full reads in a row that show a bulk transfer */
+    SMALL_SPLICES = 8,        /* splices in a row under SPLICE_WORTH that show it is over */
+    SPLICE_WORTH = 16 * 1024, /* copying is cheaper below (docs/benchmarks.md) */
+    STEPS_PER_TURN = 16,      /* then others have their turn */
 };
 
 /* A bandwidth limit of one direction. */
@@ -31,10 +31,11 @@ static void on_turn(struct loop_task *task)
     r->ops->on_ready(r);
 }
 
-void relay_init(struct relay *r, enum relay_direction direction, struct loop *loop, struct stream *from,
-                struct stream *to, const struct relay_ops *ops)
+void relay_init(struct relay *r, enum relay_direction direction, struct loop *loop,
+                struct stream *from, struct stream *to, const struct relay_ops *ops)
 {
-    *r = (struct relay){.from = from, .to = to, .loop = loop, .ops = ops, .direction = (uint8_t)direction};
+    *r = (struct relay){
+        .from = from, .to = to, .loop = loop, .ops = ops, .direction = (uint8_t)direction};
     r->task.run = on_turn;
     list_init(&r->task.node);
 }
@@ -72,7 +73,8 @@ static void on_rate_timer(struct timer *timer)
 
 int relay_limit(struct relay *r, uint64_t bytes_per_second)
 {
-    if (r->rate && timer_is_active(&r->rate->timer)) { /* what waits for the old limit tries the new one */
+    if (r->rate &&
+        timer_is_active(&r->rate->timer)) { /* what waits for the old limit tries the new one */
         timers_stop(&r->loop->timers, &r->rate->timer);
         loop_ready(r->loop, &r->task);
     }
@@ -92,8 +94,8 @@ int relay_limit(struct relay *r, uint64_t bytes_per_second)
     return 0;
 }
 
-/* How many bytes may be read now, at most `want`. 0 starts the timer that pumps again; a quarter of the burst at
- * a time keeps a slow limit from waking for single bytes. */
+/* How many bytes may be read now, at most `want`. 0 starts the timer that pumps again; a quarter of
+ * the burst at a time keeps a slow limit from waking for single bytes. */
 static size_t allowance(struct relay *r, size_t want)
 {
     if (!r->rate)
@@ -127,13 +129,8 @@ static enum step end(struct relay *r)
 {
     if (r->from->err)
         return broken(r);
-    if (!r->last) {
-        int err = stream_shutdown(r->to);
-        if (err) {
-            r->to->err = r->to->err ? r->to->err : err;
-            return broken(r);
-        }
-    }
+    if (!r->last && stream_shutdown(r->to))
+        return broken(r);
     r->state = RELAY_ENDED;
     return STOP;
 }
@@ -163,6 +160,7 @@ static enum step flush_pipe(struct relay *r)
             return STOP;
         } else if (n == 0 || errno != EINTR) {
             r->to->err = r->to->err ? r->to->err : (n ? -errno : -EPIPE);
+            r->to->readable = r->to->read_on = true; /* as stream_write() does */
             return broken(r);
         }
     }
@@ -192,7 +190,8 @@ static void note_read(struct relay *r, size_t n)
     }
 }
 
-/* Reads a chunk into the loop's buffer. Returns its length; 0 when there is none, with *next as the step. */
+/* Reads a chunk into the loop's buffer. Returns its length; 0 when there is none, with *next as the
+ * step. */
 static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
 {
     size_t want = allowance(r, r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE);
@@ -201,7 +200,8 @@ static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
         return 0;
     *bytes = buf_pool_current(&r->loop->bufs);
     if (!*bytes) {
-        r->from->err = -ENOMEM;
+        r->from->err = r->from->err ? r->from->err : -ENOMEM;
+        r->from->eof = true;
         broken(r);
         return 0;
     }
@@ -379,7 +379,8 @@ int relay_write(struct relay *r, const void *bytes, size_t n)
         return 0;
     int err = buf_append(&r->held, (const char *)bytes + put, n - (size_t)put);
     if (err) { /* half a chunk must never pass for the whole */
-        r->to->err = err;
+        r->from->err = r->from->err ? r->from->err : err;
+        r->from->eof = true;
         broken(r);
     }
     return err;

@@ -1,4 +1,5 @@
-/* Names to addresses: c-ares on the loop's poller, and a small cache. Which address to try is dial.c's business. */
+/* Names to addresses: c-ares on the loop's poller, and a small cache. Which address to try is
+ * dial.c's business. */
 #include "penstock/net/resolver.h"
 
 #include <ares.h>
@@ -13,12 +14,12 @@
 #include "penstock/base/log.h"
 
 enum {
-    CACHE_MAX = 1024,       /* entries; the least recently used go first */
-    TTL_MIN_MS = 1000,      /* TTL 0 and /etc/hosts: a burst of connections asks once */
+    CACHE_MAX = 1024,  /* entries; the least recently used go first */
+    TTL_MIN_MS = 1000, /* TTL 0 and /etc/hosts: a burst of connections asks once */
     TTL_MAX_MS = 3600000,
-    FAILURE_MS = 1000,      /* how long a failure is believed */
-    STALE_MS = 10000,       /* how long the last good answer is used before the servers are asked again */
-    ATTEMPT_MS = 1500,      /* c-ares: first timeout of a server */
+    FAILURE_MS = 1000, /* how long a failure is believed */
+    STALE_MS = 10000, /* how long the last good answer is used before the servers are asked again */
+    ATTEMPT_MS = 1500, /* c-ares: first timeout of a server */
     TRIES = 3,
 };
 
@@ -34,6 +35,7 @@ struct cache_entry {
     int err; /* of the last lookup: 0, or an ARES_ code while it is believed */
     int family;
     bool asking;
+    bool answering; /* answer_all() is on the stack */
     char name[];
 };
 
@@ -61,7 +63,8 @@ static void arm_timer(struct resolver *r)
 {
     struct timeval tv, *next = ares_timeout(r->channel, NULL, &tv);
     if (next)
-        loop_timer(r->loop, &r->timer, (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
+        loop_timer(r->loop, &r->timer,
+                   (uint64_t)tv.tv_sec * 1000 + (uint64_t)tv.tv_usec / 1000 + 1);
     else
         timers_stop(&r->loop->timers, &r->timer);
 }
@@ -90,7 +93,8 @@ static void free_socket(struct loop_task *task)
 
 static struct resolver_socket *find_socket(struct resolver *r, int fd)
 {
-    list_for_each (node, tmp, &r->sockets) {
+    list_for_each(node, tmp, &r->sockets)
+    {
         struct resolver_socket *s = container_of(node, struct resolver_socket, node);
         if (s->entry.fd == fd)
             return s;
@@ -142,8 +146,10 @@ static struct timespec conf_time(void)
 
 static int open_channel(struct resolver *r)
 {
-    struct ares_options options = {
-        .timeout = ATTEMPT_MS, .tries = TRIES, .sock_state_cb = on_socket_state, .sock_state_cb_data = r};
+    struct ares_options options = {.timeout = ATTEMPT_MS,
+                                   .tries = TRIES,
+                                   .sock_state_cb = on_socket_state,
+                                   .sock_state_cb_data = r};
     r->conf_time = conf_time();
     int status = ares_init_options(&r->channel, &options,
                                    ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB);
@@ -192,13 +198,19 @@ void resolver_free(struct resolver *r)
     r->freeing = true;
     ares_destroy(r->channel); /* calls back with ARES_EDESTRUCTION */
     timers_stop(&r->loop->timers, &r->timer);
-    list_for_each (node, tmp, &r->cache)
-        free_entry(container_of(node, struct cache_entry, node));
+    list_for_each(node, tmp, &r->cache)
+    {
+        struct cache_entry *e = container_of(node, struct cache_entry, node);
+        while (!list_is_empty(&e->waiters))
+            resolver_cancel(container_of(e->waiters.next, struct resolver_query, node));
+        free_entry(e);
+    }
     free(r->servers);
     free(r);
 }
 
-/* A laptop changes networks, a container gets new servers: follow resolv.conf while no question is open. */
+/* A laptop changes networks, a container gets new servers: follow resolv.conf while no question is
+ * open. */
 static void follow_conf(struct resolver *r)
 {
     struct timespec now = conf_time();
@@ -206,8 +218,10 @@ static void follow_conf(struct resolver *r)
         (now.tv_sec == r->conf_time.tv_sec && now.tv_nsec == r->conf_time.tv_nsec))
         return;
     ares_channel old = r->channel;
+    struct timespec old_time = r->conf_time;
     if (open_channel(r)) {
         r->channel = old;
+        r->conf_time = old_time;
         return;
     }
     ares_destroy(old);
@@ -223,17 +237,23 @@ static void answer(struct resolver_query *q, const struct cache_entry *e)
         q->done(q, PS_EDNS, NULL, 0, ares_strerror(e->err));
 }
 
+static void ask(struct cache_entry *e);
+
 static void answer_all(struct cache_entry *e)
 {
     struct list waiters;
     list_take(&waiters, &e->waiters);
-    e->asking = true; /* a callback may look up again; the entry must not be evicted meanwhile */
+    e->asking = false;
+    e->answering =
+        true; /* a callback may look up again: the entry and its addresses stay meanwhile */
     while (!list_is_empty(&waiters)) {
         struct resolver_query *q = container_of(waiters.next, struct resolver_query, node);
         list_remove(&q->node);
         answer(q, e);
     }
-    e->asking = false;
+    e->answering = false;
+    if (!list_is_empty(&e->waiters)) /* a callback was in doubt */
+        ask(e);
 }
 
 static size_t count_nodes(const struct ares_addrinfo *info, int family)
@@ -244,7 +264,8 @@ static size_t count_nodes(const struct ares_addrinfo *info, int family)
     return n;
 }
 
-/* Takes the addresses over into the cache. Returns false when there are none (or no memory for them). */
+/* Takes the addresses over into the cache. Returns false when there are none (or no memory for
+ * them). */
 static bool store(struct cache_entry *e, const struct ares_addrinfo *info)
 {
     size_t n = count_nodes(info, e->family);
@@ -287,7 +308,6 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     struct cache_entry *e = arg;
     struct resolver *r = e->resolver;
     (void)timeouts;
-    r->asking--;
     if (!r->freeing) {
         if (status != ARES_SUCCESS || !store(e, info))
             store_failure(e, status);
@@ -295,11 +315,25 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
     }
     if (info)
         ares_freeaddrinfo(info);
+    r->asking--; /* last: until here the channel is on the stack and must not be replaced */
+}
+
+static void ask(struct cache_entry *e)
+{
+    struct resolver *r = e->resolver;
+    follow_conf(r);
+    e->asking = true;
+    r->asking++;
+    struct ares_addrinfo_hints hints = {
+        .ai_flags = ARES_AI_NOSORT, .ai_family = e->family, .ai_socktype = SOCK_STREAM};
+    ares_getaddrinfo(r->channel, e->name, NULL, &hints, on_answer, e);
+    arm_timer(r);
 }
 
 static struct cache_entry *find_entry(struct resolver *r, const char *name, int family)
 {
-    list_for_each (node, tmp, &r->cache) {
+    list_for_each(node, tmp, &r->cache)
+    {
         struct cache_entry *e = container_of(node, struct cache_entry, node);
         if (e->family == family && strcasecmp(e->name, name) == 0) {
             list_remove(node);
@@ -312,11 +346,12 @@ static struct cache_entry *find_entry(struct resolver *r, const char *name, int 
 
 static void evict(struct resolver *r)
 {
-    list_for_each (node, tmp, &r->cache) {
+    list_for_each(node, tmp, &r->cache)
+    {
         struct cache_entry *e = container_of(node, struct cache_entry, node);
         if (r->n_cached < CACHE_MAX)
             return;
-        if (!e->asking)
+        if (!e->asking && !e->answering)
             free_entry(e);
     }
 }
@@ -336,14 +371,16 @@ static struct cache_entry *new_entry(struct resolver *r, const char *name, int f
     return e;
 }
 
-/* "localhost" and what ends in ".localhost" is this machine and nothing else (RFC 6761 section 6.3). */
+/* "localhost" and what ends in ".localhost" is this machine and nothing else (RFC 6761
+ * section 6.3). */
 static bool is_localhost(const char *name)
 {
     static const char localhost[] = "localhost";
     size_t len = strlen(name), n = sizeof localhost - 1;
     if (len && name[len - 1] == '.')
         len--;
-    return len >= n && strncasecmp(name + len - n, localhost, n) == 0 && (len == n || name[len - n - 1] == '.');
+    return len >= n && strncasecmp(name + len - n, localhost, n) == 0 &&
+           (len == n || name[len - n - 1] == '.');
 }
 
 static void answer_localhost(struct resolver_query *q, int family)
@@ -364,6 +401,7 @@ void resolver_lookup(struct resolver *r, struct resolver_query *q, const char *n
     }
     struct cache_entry *e = find_entry(r, name, family);
     if (!e && !(e = new_entry(r, name, family))) {
+        q->waiting = false; /* the dial has marked it */
         done(q, PS_EDNS, NULL, 0, "out of memory");
         return;
     }
@@ -373,15 +411,8 @@ void resolver_lookup(struct resolver *r, struct resolver_query *q, const char *n
     }
     q->waiting = true;
     list_push(&e->waiters, &q->node);
-    if (e->asking)
-        return;
-    follow_conf(r);
-    e->asking = true;
-    r->asking++;
-    struct ares_addrinfo_hints hints = {
-        .ai_flags = ARES_AI_NOSORT, .ai_family = family, .ai_socktype = SOCK_STREAM};
-    ares_getaddrinfo(r->channel, name, NULL, &hints, on_answer, e);
-    arm_timer(r);
+    if (!e->asking && !e->answering)
+        ask(e);
 }
 
 void resolver_cancel(struct resolver_query *q)

@@ -14,11 +14,22 @@ void stream_init(struct stream *s, void (*on_event)(struct poller_entry *entry, 
     *s = (struct stream){.entry = {.on_event = on_event, .fd = -1}, .writable = true};
 }
 
+/* Reading SO_ERROR clears it, and recv() then tells an end instead of an error: keep it. */
+static void take_error(struct stream *s)
+{
+    int err = 0;
+    socklen_t len = sizeof err;
+    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err && !s->err)
+        s->err = -err;
+}
+
 void stream_note_events(struct stream *s, unsigned events)
 {
+    if (events & POLLER_ERROR)
+        take_error(s);
     if (events & (POLLER_IN | POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->readable = true;
-    if (events & (POLLER_OUT | POLLER_ERROR))
+    if (events & (POLLER_OUT | POLLER_END | POLLER_ERROR))
         s->writable = true;
     if (events & (POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->read_on = true;
@@ -41,8 +52,8 @@ ssize_t stream_read(struct stream *s, void *buf, size_t n)
         got = recv(s->entry.fd, buf, n, 0);
     while (got < 0 && errno == EINTR);
     if (got > 0) {
-        /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an urgent mark
-         * cuts reads short too, and has made its edge already. */
+        /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an
+         * urgent mark cuts reads short too, and has made its edge already. */
         if ((size_t)got < n && !s->read_on)
             s->readable = false;
         return got;
@@ -79,7 +90,12 @@ ssize_t stream_write(struct stream *s, const void *buf, size_t n)
 int stream_shutdown(struct stream *s)
 {
     s->shut = true;
-    return shutdown(s->entry.fd, SHUT_WR) ? -errno : 0;
+    if (shutdown(s->entry.fd, SHUT_WR) == 0)
+        return 0;
+    take_error(s);
+    if (!s->err) /* ENOTCONN: it was reset, and somebody has read the error */
+        s->err = errno == ENOTCONN ? -ECONNRESET : -errno;
+    return s->err;
 }
 
 size_t stream_unsent(const struct stream *s)

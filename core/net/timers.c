@@ -1,5 +1,5 @@
-/* Timers: an intrusive pairing heap (Fredman, Sedgewick, Sleator, Tarjan: The pairing heap, 1986). Insertion is one
- * comparison; removal merges the children in pairs. */
+/* Timers: an intrusive pairing heap (Fredman, Sedgewick, Sleator, Tarjan: The pairing heap, 1986).
+ * Insertion is one comparison; removal merges the children in pairs. */
 #include "penstock/net/timers.h"
 
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* Connections by client address: a chained hash table behind one lock. An address with no connection has no entry. */
+/* Connections by client address: a chained hash table behind one lock. An address with no
+ * connection has no entry. */
 #include "penstock/proxy/clients.h"
 
 #include <stdlib.h>
@@ -50,7 +51,8 @@ void clients_free(struct clients *t)
     free(t);
 }
 
-/* FNV-1a. Flooding one chain takes as many open connections as the chain is long: the limits bound it. */
+/* FNV-1a. Flooding one chain takes as many open connections as the chain is long: the limits bound
+ * it. */
 static size_t hash(const struct addr_key *key)
 {
     uint64_t h = 14695981039346656037u;

@@ -1,5 +1,6 @@
-/* A connection's life. The order of its states, and the one place that ends it; what it decides with is policy.h,
- * what it moves bytes with is relay.h. Deadlines are in conn_deadline.c, what a log line needs in conn_log.c. */
+/* A connection's life. The order of its states, and the one place that ends it; what it decides
+ * with is policy.h, what it moves bytes with is relay.h. Deadlines are in conn_deadline.c, what a
+ * log line needs in conn_log.c. */
 #include "penstock/proxy/conn.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 #include "penstock/proxy/worker.h"
 
 /* A policy that chooses again and again must not keep a client for ever. */
-enum { CHOICES_MAX = 16 };
+enum { CHOICES_MAX = 16, LINGER_POLL_MS = 10 };
 
 /* Which state may follow which. */
 static const uint16_t legal[] = {
@@ -45,7 +46,8 @@ struct loop *conn_loop(const struct conn *c)
     return &c->worker->loop;
 }
 
-/* --- the end --------------------------------------------------------------------------------------------- */
+/* --- the end
+ * --------------------------------------------------------------------------------------------- */
 
 static void free_conn(struct loop_task *task)
 {
@@ -110,8 +112,8 @@ static void finish(struct conn *c)
     conn_drop(c); /* held by conn_start */
 }
 
-static void close_with(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail,
-                       bool reset)
+static void close_with(struct conn *c, enum close_reason reason, enum conn_side side,
+                       const char *detail, bool reset)
 {
     if (c->ending || conn_is_closed(c))
         return;
@@ -127,7 +129,8 @@ static void close_with(struct conn *c, enum close_reason reason, enum conn_side 
 void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail)
 {
     /* A FIN says "that was all". Only where it was, or where nothing had begun, may it be said. */
-    bool clean = reason == REASON_EOF || reason == REASON_DENIED || reason == REASON_CLOSED;
+    bool clean = reason == REASON_EOF || reason == REASON_DENIED ||
+                 (reason == REASON_CLOSED && !relay_held(&c->up) && !relay_held(&c->down));
     close_with(c, reason, side, detail, !clean);
 }
 
@@ -136,7 +139,8 @@ void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, c
     close_with(c, reason, side, detail, true);
 }
 
-/* --- relaying -------------------------------------------------------------------------------------------- */
+/* --- relaying
+ * -------------------------------------------------------------------------------------------- */
 
 static struct stream *stream_of(struct conn *c, enum conn_side side)
 {
@@ -148,40 +152,41 @@ static const char *abort_detail(int err)
     return err == 0 || err == -ECONNRESET || err == -EPIPE ? "" : err_word(err);
 }
 
-/* The other side's socket still holds bytes for a slow reader: an abort now would throw them away. Look again soon. */
+static void mirror_abort(struct conn *c, enum conn_side side);
+
+static void on_linger(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    mirror_abort(c, (enum conn_side)c->side);
+}
+
+/* The other side's socket still holds bytes for a slow reader: an abort now would throw them away.
+ * Look again soon. */
 static void linger(struct conn *c)
 {
     if (c->state == CONN_RELAY) {
         set_state(c, CONN_LINGER);
-        c->linger_ms = conn_loop(c)->now_ms;
-        timer_init(&c->deadline, conn_on_linger);
+        conn_start_linger(c);
+        conn_use_timer(c, on_linger);
     }
-    uint64_t waited_ms = conn_loop(c)->now_ms - c->linger_ms;
     /* No event tells that a send queue is empty. */
-    loop_timer(conn_loop(c), &c->deadline, waited_ms < 20 ? 1 : 20);
+    loop_timer(conn_loop(c), &c->deadline, LINGER_POLL_MS);
 }
 
 /* `side` was aborted, and all that was received from it has been given to the other socket. */
 static void mirror_abort(struct conn *c, enum conn_side side)
 {
-    struct stream *failed = stream_of(c, side);
+    const struct stream *failed = stream_of(c, side);
     const struct stream *other = stream_of(c, side == SIDE_CLIENT ? SIDE_UPSTREAM : SIDE_CLIENT);
-    if (c->state == CONN_RELAY)
-        timers_stop(&conn_loop(c)->timers, &c->deadline);
-    if (!other->err && stream_unsent(other) &&
-        (c->state != CONN_LINGER || !conn_lingered_too_long(c))) {
+    size_t unsent = other->err ? 0 : stream_unsent(other);
+    if (unsent && (c->state != CONN_LINGER || conn_may_linger(c, unsent))) {
         c->side = (uint8_t)side;
         linger(c);
         return;
     }
     enum close_reason reason = reason_from_err(failed->err);
-    conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side, abort_detail(failed->err));
-}
-
-void conn_on_linger(struct timer *timer)
-{
-    struct conn *c = container_of(timer, struct conn, deadline);
-    mirror_abort(c, (enum conn_side)c->side);
+    conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side,
+               abort_detail(failed->err));
 }
 
 /* Side `side` reported an error: is there nothing more to take from it? */
@@ -193,7 +198,8 @@ static bool is_exhausted(struct conn *c, enum conn_side side)
 
 static void look_at_ends(struct conn *c)
 {
-    if (c->up.state == RELAY_OPEN && c->down.state == RELAY_OPEN)
+    bool aborted = c->client.err || c->upstream.err;
+    if (c->up.state == RELAY_OPEN && c->down.state == RELAY_OPEN && !aborted)
         return;
     if (c->script_failed) {
         conn_reset(c, REASON_SCRIPT, SIDE_NONE, "data");
@@ -203,14 +209,17 @@ static void look_at_ends(struct conn *c)
         mirror_abort(c, SIDE_UPSTREAM);
     } else if (c->up.state == RELAY_ENDED && c->down.state == RELAY_ENDED) {
         conn_close(c, REASON_EOF, c->half_closed_side, "");
-    } else if (!c->half_closed_side && (c->up.state == RELAY_ENDED || c->down.state == RELAY_ENDED)) {
-        c->half_closed_side = c->up.state == RELAY_ENDED ? SIDE_CLIENT : SIDE_UPSTREAM;
-        (c->up.state == RELAY_ENDED ? &c->down : &c->up)->last = true;
+    } else if (!c->half_closed_side) {
+        /* One side has ended, or was aborted while the other is slow to take what it had sent. */
+        bool up_first = c->up.state == RELAY_ENDED || c->client.err;
+        c->half_closed_side = up_first ? SIDE_CLIENT : SIDE_UPSTREAM;
+        (up_first ? &c->down : &c->up)->last = true;
         conn_half_closed(c);
     }
 }
 
-/* Pumps both directions as far as they go now. The connection is not freed underneath: closing is put off. */
+/* Pumps both directions as far as they go now. The connection is not freed underneath: closing is
+ * put off. */
 static void serve(struct conn *c)
 {
     if (c->serving || c->state != CONN_RELAY)
@@ -234,7 +243,8 @@ static void serve(struct conn *c)
 
 static struct conn *conn_of_relay(struct relay *r)
 {
-    return r->direction == RELAY_UP ? container_of(r, struct conn, up) : container_of(r, struct conn, down);
+    return r->direction == RELAY_UP ? container_of(r, struct conn, up)
+                                    : container_of(r, struct conn, down);
 }
 
 static void on_relay_ready(struct relay *r)
@@ -245,7 +255,8 @@ static void on_relay_ready(struct relay *r)
 static bool on_relay_data(struct relay *r, const char *bytes, size_t n, enum relay_verdict *verdict)
 {
     struct conn *c = conn_of_relay(r);
-    if (c->policy->ops->data(c->policy, c, (enum relay_direction)r->direction, bytes, n, verdict) == POLICY_WAIT)
+    if (c->policy->ops->data(c->policy, c, (enum relay_direction)r->direction, bytes, n, verdict) ==
+        POLICY_WAIT)
         return false;
     c->script_failed |= *verdict == RELAY_FAIL;
     return true;
@@ -270,17 +281,19 @@ static void start_relay(struct conn *c)
     c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
     /* A hook may have set limits of its own already. */
     if ((config->limits.up_bytes && !c->up.rate && relay_limit(&c->up, config->limits.up_bytes)) ||
-        (config->limits.down_bytes && !c->down.rate && relay_limit(&c->down, config->limits.down_bytes))) {
+        (config->limits.down_bytes && !c->down.rate &&
+         relay_limit(&c->down, config->limits.down_bytes))) {
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
         return;
     }
     relay_start(&c->up, config->relay, script);
     relay_start(&c->down, config->relay, script);
-    conn_arm_deadline(c);
+    conn_watch(c);
     serve(c);
 }
 
-/* --- deciding and dialling -------------------------------------------------------------------------------- */
+/* --- deciding and dialling
+ * -------------------------------------------------------------------------------- */
 
 static void on_dialled(void *arg, const struct dial_result *result);
 
@@ -294,12 +307,23 @@ static void start_dial(struct conn *c)
     }
     set_state(c, CONN_DIAL);
     c->dial_ns = conn_loop(c)->now_ns;
-    struct dial_options options = {.loop = conn_loop(c), .resolver = c->worker->resolver,
-                                   .targets = c->targets->items, .n_targets = c->targets->n,
+    struct dial_options options = {.loop = conn_loop(c),
+                                   .resolver = c->worker->resolver,
+                                   .targets = c->targets->items,
+                                   .n_targets = c->targets->n,
                                    .timeout_ms = timeouts->connect_ms,
-                                   .socket = &c->listener->dial_socket, .stream = &c->upstream};
+                                   .socket = &c->listener->dial_socket,
+                                   .stream = &c->upstream};
     if (dial_start(&options, on_dialled, c, &c->dial))
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
+}
+
+static void on_hang_over(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    char detail[VERDICT_REASON_MAX];
+    memcpy(detail, c->detail, sizeof detail);
+    close_with(c, REASON_DENIED, SIDE_NONE, detail, c->reset);
 }
 
 static void deny(struct conn *c, const struct verdict *v)
@@ -311,16 +335,8 @@ static void deny(struct conn *c, const struct verdict *v)
     set_state(c, CONN_HANG);
     snprintf(c->detail, sizeof c->detail, "%s", v->reason);
     c->reset = v->reset;
-    timer_init(&c->deadline, conn_on_hang_over);
+    conn_use_timer(c, on_hang_over);
     loop_timer(conn_loop(c), &c->deadline, v->hang_ms);
-}
-
-void conn_on_hang_over(struct timer *timer)
-{
-    struct conn *c = container_of(timer, struct conn, deadline);
-    char detail[VERDICT_REASON_MAX];
-    memcpy(detail, c->detail, sizeof detail);
-    close_with(c, REASON_DENIED, SIDE_NONE, detail, c->reset);
 }
 
 static void decide(struct conn *c, enum policy_hook hook);
@@ -410,8 +426,9 @@ static void on_dialled(void *arg, const struct dial_result *result)
         c->failed_err = result->err;
         c->failed_why = result->why;
         log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s", conn_listener_name(c),
-                 c->targets->items[c->target].text, addr_format(&result->address, text, sizeof text),
-                 err_text(result->err), result->why ? ": " : "", result->why ? result->why : "");
+                 c->targets->items[c->target].text,
+                 addr_format(&result->address, text, sizeof text), err_text(result->err),
+                 result->why ? ": " : "", result->why ? result->why : "");
         set_state(c, CONN_FAILED);
         decide(c, HOOK_FAILED);
         return;
@@ -422,30 +439,23 @@ static void on_dialled(void *arg, const struct dial_result *result)
     decide(c, HOOK_CONNECTED);
 }
 
-/* --- events ----------------------------------------------------------------------------------------------- */
+/* --- events
+ * -----------------------------------------------------------------------------------------------
+ */
 
-/* An error event on a side that has ended already: a reset after its FIN leaves nothing else to be seen. */
-static void note_late_error(struct conn *c, enum conn_side side)
+static void on_event(struct conn *c, enum conn_side side)
 {
-    struct stream *s = stream_of(c, side);
-    int err = 0;
-    socklen_t len = sizeof err;
-    if (!is_exhausted(c, side) || s->err)
-        return;
-    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
-        s->err = -err;
-}
-
-/* While one side's abort waits for the other to take its last bytes, only an error of that other matters. */
-static void lingering_event(struct conn *c, struct stream *s, unsigned events)
-{
-    int err = 0;
-    socklen_t len = sizeof err;
-    if (!(events & POLLER_ERROR) || s == stream_of(c, (enum conn_side)c->side))
-        return;
-    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) || err) {
-        s->err = err ? -err : -ECONNRESET;
-        mirror_abort(c, (enum conn_side)c->side);
+    switch (c->state) {
+    case CONN_RELAY:
+        serve(c);
+        break;
+    case CONN_LINGER: /* the side that was to take the last bytes has gone, too */
+        if (stream_of(c, side)->err && side != (enum conn_side)c->side)
+            mirror_abort(c, (enum conn_side)c->side);
+        break;
+    default:
+        if (c->client.err)
+            conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
     }
 }
 
@@ -453,15 +463,7 @@ static void on_client(struct poller_entry *entry, unsigned events)
 {
     struct conn *c = container_of(entry, struct conn, client.entry);
     stream_note_events(&c->client, events);
-    if (c->state == CONN_RELAY) {
-        if (events & POLLER_ERROR)
-            note_late_error(c, SIDE_CLIENT);
-        serve(c);
-    } else if (c->state == CONN_LINGER) {
-        lingering_event(c, &c->client, events);
-    } else if (events & POLLER_ERROR) {
-        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
-    }
+    on_event(c, SIDE_CLIENT);
 }
 
 static void on_upstream(struct poller_entry *entry, unsigned events)
@@ -472,25 +474,22 @@ static void on_upstream(struct poller_entry *entry, unsigned events)
         return;
     }
     stream_note_events(&c->upstream, events);
-    if (c->state == CONN_LINGER)
-        lingering_event(c, &c->upstream, events);
-    if (c->state != CONN_RELAY)
-        return;
-    if (events & POLLER_ERROR)
-        note_late_error(c, SIDE_UPSTREAM);
-    serve(c);
+    on_event(c, SIDE_UPSTREAM);
 }
 
 int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client)
 {
     struct conn *c = calloc(1, sizeof *c);
     struct stream refused = {.entry.fd = fd};
+    int err = -ENOMEM;
     if (!c)
         goto fail;
     stream_init(&c->client, on_client);
     stream_init(&c->upstream, on_upstream);
     c->client.entry.fd = fd;
-    int err = poller_add_edge(&w->loop.poller, &c->client.entry);
+    c->client.read_on =
+        client->sa.sa_family == AF_UNIX; /* reads stop where descriptors were sent along */
+    err = poller_add_edge(&w->loop.poller, &c->client.entry);
     if (err)
         goto fail;
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
@@ -507,6 +506,7 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     c->seq = atomic_fetch_add(&l->seq, 1) + 1;
     c->accepted_ns = w->loop.now_ns;
     c->refs = 1; /* dropped by finish() */
+    conn_watch(c);
     decide(c, HOOK_ACCEPT);
     return 0;
 
@@ -517,5 +517,5 @@ fail:
     atomic_fetch_sub(&w->counts->conns, 1);
     if (l->clients)
         clients_leave(l->clients, client);
-    return -ENOMEM;
+    return err;
 }

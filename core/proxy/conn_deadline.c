@@ -1,5 +1,5 @@
-/* Deadlines of a relaying connection: idle, first byte, half-closed, life. One timer; it is never re-armed when
- * bytes move but looks, when it fires, at when they last did. */
+/* Deadlines of a relaying connection: idle, first byte, half-closed, life. One timer; it is never
+ * re-armed when bytes move but looks, when it fires, at when they last did. */
 #include <stdlib.h>
 
 #include "conn_priv.h"
@@ -8,7 +8,7 @@
 
 enum {
     HALF_CLOSED_MIN = 16 * 1024, /* bytes in each half-closed window that prove a transfer */
-    LINGER_MS = 60000,           /* for a reader that drains slowly, when there is no half-closed timeout */
+    LINGER_MS = 60000, /* for a reader that drains slowly, when there is no half-closed timeout */
 };
 
 static const struct config_timeouts *timeouts(const struct conn *c)
@@ -31,8 +31,10 @@ static uint64_t next_due(const struct conn *c)
 {
     const struct config_timeouts *t = timeouts(c);
     uint64_t due = 0;
-    earlier(&due, c->active_ms, t->idle_ms);
     earlier(&due, c->accepted_ns / 1000000, t->life_ms);
+    if (c->state != CONN_RELAY)
+        return due;
+    earlier(&due, c->active_ms, t->idle_ms);
     if (!c->up.bytes && c->up.state == RELAY_OPEN)
         earlier(&due, c->relay_ms, t->first_byte_ms);
     if (c->half_closed_ms)
@@ -45,7 +47,8 @@ static bool has_passed(const struct conn *c, uint64_t from_ms, uint64_t timeout_
     return timeout_ms && conn_loop(c)->now_ms >= from_ms + timeout_ms;
 }
 
-/* Nothing was written for a while, but the sockets' queues went down: a slow reader, not an idle one. */
+/* Nothing was written for a while, but the sockets' queues went down: a slow reader, not an idle
+ * one. */
 static bool is_draining(struct conn *c)
 {
     uint32_t unsent = (uint32_t)(stream_unsent(&c->client) + stream_unsent(&c->upstream));
@@ -54,26 +57,37 @@ static bool is_draining(struct conn *c)
     return changed;
 }
 
-/* The name of the deadline that has passed, NULL when none has. */
+static bool first_byte_passed(const struct conn *c)
+{
+    return !c->up.bytes && c->up.state == RELAY_OPEN &&
+           has_passed(c, c->relay_ms, timeouts(c)->first_byte_ms);
+}
+
+/* The name of the deadline that has passed, NULL when none has. A window with enough traffic is
+ * followed by another. */
 static const char *passed_deadline(struct conn *c)
 {
     const struct config_timeouts *t = timeouts(c);
     uint64_t now = conn_loop(c)->now_ms;
     if (has_passed(c, c->accepted_ns / 1000000, t->life_ms))
         return "life";
-    if (!c->up.bytes && c->up.state == RELAY_OPEN && has_passed(c, c->relay_ms, t->first_byte_ms))
+    if (c->state != CONN_RELAY)
+        return NULL;
+    if (first_byte_passed(c))
         return "first_byte";
-    if (c->half_closed_ms && has_passed(c, c->half_closed_ms, t->half_closed_ms)) {
-        if (moved_bytes(c) - c->half_closed_bytes < HALF_CLOSED_MIN && !is_draining(c))
-            return "half_closed";
+    bool half_closed = c->half_closed_ms && has_passed(c, c->half_closed_ms, t->half_closed_ms);
+    bool idle = has_passed(c, c->active_ms, t->idle_ms);
+    bool draining = (half_closed || idle) && is_draining(c);
+    if (half_closed && !draining && moved_bytes(c) - c->half_closed_bytes < HALF_CLOSED_MIN)
+        return "half_closed";
+    if (idle && !draining)
+        return "idle";
+    if (half_closed) {
         c->half_closed_ms = now;
         c->half_closed_bytes = moved_bytes(c);
     }
-    if (has_passed(c, c->active_ms, t->idle_ms)) {
-        if (!is_draining(c))
-            return "idle";
+    if (idle)
         c->active_ms = now;
-    }
     return NULL;
 }
 
@@ -96,9 +110,15 @@ static void on_deadline(struct timer *timer)
         arm(c);
 }
 
-void conn_arm_deadline(struct conn *c)
+void conn_use_timer(struct conn *c, void (*on_timer)(struct timer *timer))
 {
-    timer_init(&c->deadline, on_deadline);
+    timers_stop(&conn_loop(c)->timers, &c->deadline);
+    timer_init(&c->deadline, on_timer);
+}
+
+void conn_watch(struct conn *c)
+{
+    conn_use_timer(c, on_deadline);
     arm(c);
 }
 
@@ -111,8 +131,19 @@ void conn_half_closed(struct conn *c)
     arm(c);
 }
 
-bool conn_lingered_too_long(const struct conn *c)
+void conn_start_linger(struct conn *c)
+{
+    c->linger_ms = conn_loop(c)->now_ms;
+    c->unsent = UINT32_MAX;
+}
+
+bool conn_may_linger(struct conn *c, size_t unsent)
 {
     uint64_t limit_ms = timeouts(c)->half_closed_ms ? timeouts(c)->half_closed_ms : LINGER_MS;
-    return conn_loop(c)->now_ms - c->linger_ms >= limit_ms;
+    if (unsent < c->unsent) { /* it takes them, if slowly */
+        c->unsent = (uint32_t)unsent;
+        c->linger_ms = conn_loop(c)->now_ms;
+    }
+    return !has_passed(c, c->linger_ms, limit_ms) &&
+           !has_passed(c, c->accepted_ns / 1000000, timeouts(c)->life_ms);
 }

@@ -29,7 +29,9 @@ const char *conn_failed_detail(const struct conn *c)
 {
     if (c->failed_why)
         return c->failed_why;
-    return c->failed_err == PS_ETIMEOUT ? "connect" : c->failed_err > PS_ETIMEOUT ? err_text(c->failed_err) : "";
+    return c->failed_err == PS_ETIMEOUT  ? "connect"
+           : c->failed_err > PS_ETIMEOUT ? err_text(c->failed_err)
+                                         : "";
 }
 
 static struct conn_tag *find_tag(struct conn *c, const char *key, size_t key_len, size_t *n)

@@ -4,17 +4,17 @@
 
 #include "penstock/proxy/conn.h"
 
-/* conn.c: timer callbacks of two states that need no deadline but their own. */
-void conn_on_linger(struct timer *timer);
-void conn_on_hang_over(struct timer *timer);
-
 /* conn_deadline.c */
-/* Starts the watch over all deadlines of a relaying connection. */
-void conn_arm_deadline(struct conn *c);
+/* Starts the watch over the deadlines that hold in its present state. */
+void conn_watch(struct conn *c);
+/* Takes the connection's timer for something else: it is stopped, and calls `on_timer` from now on.
+ */
+void conn_use_timer(struct conn *c, void (*on_timer)(struct timer *timer));
 /* One side has ended: the half-closed window begins. */
 void conn_half_closed(struct conn *c);
-/* LINGER: the other side has had enough time to take what it was sent. */
-bool conn_lingered_too_long(const struct conn *c);
+/* LINGER begins; and may it go on, the other side's queue being `unsent` bytes now? */
+void conn_start_linger(struct conn *c);
+bool conn_may_linger(struct conn *c, size_t unsent);
 
 /* conn_log.c */
 /* The access line and the close hook. */

@@ -16,20 +16,25 @@
 #include "penstock/proxy/worker.h"
 
 enum {
-    RETRY_MS = 100,     /* out of descriptors, or a limit that another worker's connection may free */
+    RETRY_MS = 100, /* out of descriptors, or a limit that another worker's connection may free */
     BACKLOG = 4096,
+    SERIES_MS = 10000, /* hits of a limit closer than this are one series */
 };
 
-/* --- sockets -------------------------------------------------------------------------------------------- */
+/* --- sockets
+ * -------------------------------------------------------------------------------------------- */
 
 static void set_int(int fd, int level, int name, int value)
 {
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
-/* Accepted sockets inherit all of these, which saves a call for each connection. */
+/* Accepted TCP sockets inherit all of these, which saves calls for each connection; UNIX ones
+ * inherit nothing. */
 static void set_options(int fd, const struct config_socket *o, int family)
 {
+    /* Urgent data stays in the stream, in its place. */
+    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (o->rcvbuf_bytes)
         set_int(fd, SOL_SOCKET, SO_RCVBUF, (int)o->rcvbuf_bytes);
     if (o->sndbuf_bytes)
@@ -37,7 +42,6 @@ static void set_options(int fd, const struct config_socket *o, int family)
     if (family == AF_UNIX)
         return;
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     if (o->nodelay)
         set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     if (o->keepalive_s) {
@@ -50,10 +54,11 @@ static void set_options(int fd, const struct config_socket *o, int family)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* [::] takes both families */
 }
 
-/* A bound, listening socket, or a negative errno. The first of a group binds alone, so that a port which somebody
- * else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to the others of its group. */
-static int open_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o, bool first,
-                       bool group)
+/* A bound, listening socket, or a negative errno. The first of a group binds alone, so that a port
+ * which somebody else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to
+ * the others of its group. */
+static int open_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o,
+                       bool first, bool group)
 {
     int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -74,7 +79,8 @@ fail:;
     return err;
 }
 
-/* A socket file whose process has gone is in the way of bind(): remove it, but only when nobody answers. */
+/* A socket file whose process has gone is in the way of bind(): remove it, but only when nobody
+ * answers. */
 static void remove_stale(const struct sockaddr_un *un, socklen_t len)
 {
     struct stat st;
@@ -100,7 +106,11 @@ static int open_unix(struct listener *l)
         return fd;
     l->fds[l->n_fds++] = fd;
     l->address.sa.sa_family = AF_UNIX;
-    l->unlink_path = un.sun_path[0] != 0;
+    struct stat st;
+    if (un.sun_path[0] && stat(un.sun_path, &st) == 0) {
+        l->path_dev = st.st_dev;
+        l->path_ino = st.st_ino;
+    }
     return 0;
 }
 
@@ -144,7 +154,8 @@ static const char *advice(int err)
     case -EADDRINUSE:
         return " (another process listens there: stop it, or choose another port)";
     case -EACCES:
-        return " (ports under 1024 need root or CAP_NET_BIND_SERVICE; a UNIX socket needs a writable folder)";
+        return " (ports under 1024 need root or CAP_NET_BIND_SERVICE; a UNIX socket needs a "
+               "writable folder)";
     case -EADDRNOTAVAIL:
         return " (no interface of this machine has that address)";
     default:
@@ -157,13 +168,15 @@ static void init_limits(struct listener *l)
     if (l->config->limits.rate) /* a second's worth may come at once */
         rate_init(&l->rate, l->config->limits.rate, l->config->limits.rate, clock_now_ns());
     const struct config_socket *o = &l->config->socket;
-    l->dial_socket = (struct dial_socket){.nodelay = o->nodelay, .keepalive_s = o->keepalive_s,
+    l->dial_socket = (struct dial_socket){.nodelay = o->nodelay,
+                                          .keepalive_s = o->keepalive_s,
                                           .rcvbuf_bytes = o->rcvbuf_bytes,
-                                          .sndbuf_bytes = o->sndbuf_bytes, .source = o->source};
+                                          .sndbuf_bytes = o->sndbuf_bytes,
+                                          .source = o->source};
 }
 
-int listener_open(struct listener *l, const struct config_listener *config, unsigned workers, char *why,
-                  size_t why_cap)
+int listener_open(struct listener *l, const struct config_listener *config, unsigned workers,
+                  char *why, size_t why_cap)
 {
     *l = (struct listener){.config = config};
     int err = -ENOMEM;
@@ -187,20 +200,25 @@ int listener_open(struct listener *l, const struct config_listener *config, unsi
 fail:
     close_fds(l);
     clients_free(l->clients);
-    snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err), advice(err));
+    snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
+             advice(err));
     return err;
 }
 
 void listener_close(struct listener *l)
 {
     close_fds(l);
-    if (l->unlink_path)
+    struct stat st;
+    /* A successor may have put its own there while we drained. */
+    if (l->path_ino && lstat(l->config->bind.host, &st) == 0 && st.st_ino == l->path_ino &&
+        st.st_dev == l->path_dev)
         unlink(l->config->bind.host);
     clients_free(l->clients);
     uv_mutex_destroy(&l->rate_lock);
 }
 
-/* --- accepting ------------------------------------------------------------------------------------------- */
+/* --- accepting
+ * ------------------------------------------------------------------------------------------- */
 
 static void pause_for(struct acceptor *a, uint64_t ms)
 {
@@ -209,13 +227,23 @@ static void pause_for(struct acceptor *a, uint64_t ms)
     loop_timer(&a->worker->loop, &a->retry, ms);
 }
 
+/* True for the first of a series of hits, which is counted. While each accepted client is followed
+ * by one that finds the limit reached again, it is one series. */
+static bool is_first_hit(struct acceptor *a)
+{
+    uint64_t now = a->worker->loop.now_ms, before = a->hit_ms;
+    a->hit_ms = now;
+    if (before && now - before < SERIES_MS)
+        return false;
+    atomic_fetch_add(&a->listener->limited, 1);
+    return true;
+}
+
 static void pause_at_limit(struct acceptor *a, const char *what, uint32_t limit)
 {
-    if (!a->told) {
-        log_warn("%s: %s %u reached: further clients wait in the backlog", a->listener->name, what, limit);
-        atomic_fetch_add(&a->listener->limited, 1);
-    }
-    a->told = true;
+    if (is_first_hit(a))
+        log_warn("%s: %s %u reached: further clients wait in the backlog", a->listener->name, what,
+                 limit);
     pause_for(a, RETRY_MS);
 }
 
@@ -255,6 +283,15 @@ static uint64_t rate_delay_ms(struct listener *l, uint64_t now_ns)
     return wait;
 }
 
+/* No client came of it (another worker took it): its token goes back. */
+static void rate_refund(struct listener *l)
+{
+    uv_mutex_lock(&l->rate_lock);
+    if (l->rate.tokens < l->rate.burst)
+        l->rate.tokens++;
+    uv_mutex_unlock(&l->rate_lock);
+}
+
 /* Takes the slots that a connection needs before anything is allocated, or pauses. */
 static bool admit(struct acceptor *a)
 {
@@ -278,18 +315,18 @@ static void give_back(struct acceptor *a)
     atomic_fetch_sub(&a->worker->counts->conns, 1);
 }
 
-/* accept() failed: what belongs to one client is over with it; a lack of ours pauses the listener. */
+/* accept() failed: what belongs to one client is over with it; a lack of ours pauses the listener.
+ */
 static void accept_failed(struct acceptor *a, int err)
 {
     give_back(a);
+    if (a->listener->config->limits.rate)
+        rate_refund(a->listener);
     if (err != EMFILE && err != ENFILE && err != ENOBUFS && err != ENOMEM)
         return;
-    if (!a->told) {
-        log_error("%s: cannot accept: %s: clients wait in the backlog until there is room", a->listener->name,
-                  err_text(-err));
-        atomic_fetch_add(&a->listener->limited, 1);
-    }
-    a->told = true;
+    if (is_first_hit(a))
+        log_error("%s: cannot accept: %s: clients wait in the backlog until there is room",
+                  a->listener->name, err_text(-err));
     pause_for(a, RETRY_MS);
 }
 
@@ -333,9 +370,9 @@ static bool accept_one(struct acceptor *a)
     uint64_t delay_ms = l->config->limits.rate ? rate_delay_ms(l, a->worker->loop.now_ns) : 0;
     if (delay_ms) {
         give_back(a);
-        if (!a->told)
-            atomic_fetch_add(&l->limited, 1);
-        a->told = true;
+        if (is_first_hit(a))
+            log_warn("%s: max-rate %u reached: further clients wait in the backlog", l->name,
+                     l->config->limits.rate);
         pause_for(a, delay_ms);
         return false;
     }
@@ -345,12 +382,18 @@ static bool accept_one(struct acceptor *a)
         accept_failed(a, err);
         return err == ECONNABORTED || err == EINTR || err == EPROTO;
     }
-    a->told = false;
-    if (l->clients && !clients_enter(l->clients, &client, l->config->limits.per_ip))
+    if (l->clients && !clients_enter(l->clients, &client, l->config->limits.per_ip)) {
         refuse(a, fd, &client);
-    else
-        conn_start(a->worker, l, fd, &client);
-    return true;
+        return true;
+    }
+    if (client.sa.sa_family == AF_UNIX)
+        set_options(fd, &l->config->socket, AF_UNIX);
+    int err = conn_start(a->worker, l, fd, &client);
+    if (err && is_first_hit(a))
+        log_error("%s: cannot serve a client: %s", l->name, err_text(err));
+    if (err)
+        pause_for(a, RETRY_MS);
+    return err == 0;
 }
 
 static void on_client(struct poller_entry *entry, unsigned events)
@@ -375,7 +418,8 @@ void acceptor_drain(struct acceptor *a)
     while (!a->paused && accept_one(a))
         ;
     timers_stop(&a->worker->loop.timers, &a->retry);
-    /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll knows of it. */
+    /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll
+     * knows of it. */
     int fd = a->entry.fd;
     poller_remove(&a->worker->loop.poller, &a->entry);
     close(fd);

@@ -23,24 +23,26 @@ struct server {
     const struct config *config;
     struct server_counts counts;
     struct listener *listeners;
-    size_t n_open;      /* listeners that are open */
+    size_t n_open; /* listeners that are open */
     struct worker *workers;
     uint32_t n_workers; /* that are initialised */
     uv_loop_t loop;
     uv_signal_t signals[N_SIGNALS];
-    uv_timer_t drain;   /* the end of patience after TERM */
-    uv_async_t ended;   /* a worker's thread is about to end */
+    uv_timer_t drain; /* the end of patience after TERM */
+    uv_async_t ended; /* a worker's thread is about to end */
     atomic_uint n_ended;
     enum worker_order order;
     int result;
 };
 
-/* --- descriptors ------------------------------------------------------------------------------------------- */
+/* --- descriptors
+ * ------------------------------------------------------------------------------------------- */
 
 static unsigned long descriptor_limit(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > INT32_MAX)
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur > INT32_MAX)
         return INT32_MAX;
     return (unsigned long)limit.rlim_cur;
 }
@@ -65,7 +67,8 @@ static int check_descriptors(struct server *s, char *why, size_t why_cap)
     if (fit == 0 || c->max_conns > fit) {
         unsigned long need = (2ul * c->max_conns + own_descriptors(c)) / 9 * 10 + 10;
         snprintf(why, why_cap,
-                 "ulimit -n is %lu: room for %lu connections, not for %u (needs ulimit -n %lu, or --max-conns %lu)",
+                 "ulimit -n is %lu: room for %lu connections, not for %u (needs ulimit -n %lu, or "
+                 "--max-conns %lu)",
                  descriptor_limit(), fit, c->max_conns ? c->max_conns : 1, need, fit ? fit : 1);
         return -EMFILE;
     }
@@ -73,7 +76,8 @@ static int check_descriptors(struct server *s, char *why, size_t why_cap)
     return 0;
 }
 
-/* --- start ---------------------------------------------------------------------------------------------- */
+/* --- start
+ * ---------------------------------------------------------------------------------------------- */
 
 int server_new(const struct config *config, struct server **out)
 {
@@ -106,11 +110,12 @@ fail_loop:
     return err;
 }
 
-int server_load_policies(struct server *s, const struct policy_factory *factory, char *why, size_t why_cap)
+int server_load_policies(struct server *s, const struct policy_factory *factory, char *why,
+                         size_t why_cap)
 {
     for (uint32_t i = 0; factory && i < s->n_workers; i++) {
         struct worker *w = &s->workers[i];
-        int err = factory->make(factory->arg, &w->loop, &w->policy, why, why_cap);
+        int err = factory->make(factory->arg, i, &w->loop, &w->policy, why, why_cap);
         if (err)
             return err;
     }
@@ -127,7 +132,8 @@ int server_bind(struct server *s, char *why, size_t why_cap)
 {
     int err = check_descriptors(s, why, why_cap);
     for (size_t i = 0; !err && i < s->config->n_listeners; i++) {
-        err = listener_open(&s->listeners[i], &s->config->listeners[i], s->config->workers, why, why_cap);
+        err = listener_open(&s->listeners[i], &s->config->listeners[i], s->config->workers, why,
+                            why_cap);
         if (!err)
             s->n_open++;
     }
@@ -143,13 +149,16 @@ static void log_listening(const struct server *s)
         char to[256];
         log_info("listening on %s -> %s%s", l->text,
                  l->config->to ? targets_format(l->config->to, to, sizeof to) : "policy",
-                 l->config->bind.bare_port ? " (this machine only; \":PORT\" opens it to others)" : "");
+                 l->config->bind.bare_port ? " (this machine only; \":PORT\" opens it to others)"
+                                           : "");
     }
     log_info("%u worker%s, room for %u connections", s->n_workers, s->n_workers == 1 ? "" : "s",
              s->counts.max_conns);
 }
 
-/* --- stop ------------------------------------------------------------------------------------------------ */
+/* --- stop
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void command_all(struct server *s, enum worker_order order)
 {
@@ -181,7 +190,8 @@ static void stop(struct server *s, int signum)
         return;
     }
     if (left)
-        log_info("%s: no new connections; %u open may go on for %s", signum == SIGTERM ? "TERM" : "INT", left,
+        log_info("%s: no new connections; %u open may go on for %s",
+                 signum == SIGTERM ? "TERM" : "INT", left,
                  units_format_time(s->config->drain_ms, time, sizeof time));
     notify_service("STOPPING=1");
     uv_timer_start(&s->drain, on_drain_over, s->config->drain_ms, 0);

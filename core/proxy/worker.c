@@ -14,7 +14,8 @@
 
 static void end_conns(struct worker *w)
 {
-    list_for_each (node, tmp, &w->conns) {
+    list_for_each(node, tmp, &w->conns)
+    {
         struct conn *c = container_of(node, struct conn, node);
         conn_hold(c); /* dropped below: the close may be the end of it */
         conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, "");
@@ -61,7 +62,8 @@ void worker_conn_freed(struct worker *w)
     stop_if_done(w);
 }
 
-int worker_init(struct worker *w, unsigned index, const struct config *config, struct server_counts *counts)
+int worker_init(struct worker *w, unsigned index, const struct config *config,
+                struct server_counts *counts)
 {
     *w = (struct worker){.index = index, .config = config, .counts = counts};
     list_init(&w->conns);
@@ -105,7 +107,8 @@ static int create_thread(struct worker *w)
     return err;
 }
 
-int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *), void *arg)
+int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
+                 void *arg)
 {
     w->on_ended = on_ended;
     w->arg = arg;

@@ -19,8 +19,16 @@ static const char type_name[] = "penstock.conn";
 /* X(name) */
 #define CONN_FIELDS(X)                                                                             \
     X(id)                                                                                          \
-    X(seq) X(listener) X(client) X(upstream) X(mode) X(bytes_up) X(bytes_down) X(age) X(ctx)       \
-        X(log)
+    X(seq)                                                                                         \
+    X(listener)                                                                                    \
+    X(client)                                                                                      \
+    X(upstream)                                                                                    \
+    X(mode)                                                                                        \
+    X(bytes_up)                                                                                    \
+    X(bytes_down)                                                                                  \
+    X(age)                                                                                         \
+    X(ctx)                                                                                         \
+    X(log)
 
 enum field {
     FIELD_NONE,
@@ -118,17 +126,15 @@ static void push_field(lua_State *L, struct script_conn *s, enum field field)
     default:
         break;
     }
-    if (!c)
-        lua_pushnil(L);
-    else if (field == FIELD_listener)
+    if (c && field == FIELD_listener)
         lua_pushstring(L, conn_listener_name(c));
-    else if (field == FIELD_mode)
+    else if (c && field == FIELD_mode)
         push_mode(L, c);
-    else if (field == FIELD_bytes_up)
+    else if (c && field == FIELD_bytes_up)
         lua_pushnumber(L, (lua_Number)c->up.bytes);
-    else if (field == FIELD_bytes_down)
+    else if (c && field == FIELD_bytes_down)
         lua_pushnumber(L, (lua_Number)c->down.bytes);
-    else if (field == FIELD_age)
+    else if (c && field == FIELD_age)
         lua_pushnumber(L, (lua_Number)(clock_now_ns() - c->accepted_ns) / 1e9);
     else
         lua_pushnil(L);

@@ -28,7 +28,7 @@
 #include "penstock/net/loop.h"
 #include "penstock/net/stream.h"
 
-enum { GUARD_MS = 30000, MAX_PIPES = 32 };
+enum { GUARD_MS = 10000, MAX_PIPES = 32 };
 
 /* --- the loop ------------------------------------------------------------------------------------ */
 

@@ -8,8 +8,8 @@ static const struct {
 } loads[] = {
     {20000, 20, 50},
     {700000, 5000, 20000},
-    {2500000, 300000, 20000},   /* the sink is slow: the destination blocks */
-    {2500000, 1000000, 1000000},
+    {2500000, 100000, 20000},   /* the sink is slow: the destination blocks */
+    {2500000, 200000, 1000000},
 };
 
 /* --- each mode ------------------------------------------------------------------------------------------- */
@@ -93,7 +93,7 @@ static void block(struct world *w)
     unsigned quiet = 0;
     do {
         before = w->sent + w->relay.bytes;
-        feed(w, 1 << 20);
+        feed(w, 65536);
         run_ready(w->f);
         assert_bounded(w);
         quiet = w->sent + w->relay.bytes == before ? quiet + 1 : 0;
@@ -165,7 +165,7 @@ static void test_a_pump_ends_its_turn_and_asks_for_another(void **state)
     unsigned quiet = 0;
     do { /* not started yet: all stays with the kernel */
         before = w->sent;
-        feed(w, 1 << 20);
+        feed(w, 65536);
         run_ready(w->f);
         quiet = w->sent == before ? quiet + 1 : 0;
     } while (quiet < 20);
@@ -373,7 +373,7 @@ static void make_bulk(struct world *w)
 {
     uint64_t started = w->f->loop.now_ms;
     while (w->relay.mode != RELAY_SPLICE && !is_late(w, started)) {
-        while (feed(w, 1 << 20))
+        while (feed(w, 65536))
             ;
         settle(w);
     }
@@ -407,7 +407,7 @@ static void test_copy_stays_copy_when_the_user_says_so(void **state)
     enlarge(w);
     relay_start(&w->relay, RELAY_CHOICE_COPY, false);
     for (unsigned i = 0; i < 10; i++) {
-        while (feed(w, 1 << 20))
+        while (feed(w, 65536))
             ;
         settle(w);
         assert_int_equal(w->relay.mode, RELAY_COPY);

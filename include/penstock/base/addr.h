@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* An IPv4 or IPv6 socket address; AF_UNIX without its path (a connection record holds two of these, and 108
- * bytes of path in each would be most of it); AF_UNSPEC when not known. */
+/* An IPv4 or IPv6 socket address; AF_UNIX without its path (a connection record holds two of these,
+ * and 108 bytes of path in each would be most of it); AF_UNSPEC when not known. */
 struct addr {
     union {
         struct sockaddr sa;
@@ -25,7 +25,8 @@ enum { ADDR_TEXT_MAX = 80 };
 /* Length of the sockaddr for bind() and connect(): 0 for other families than IPv4 and IPv6. */
 socklen_t addr_len(const struct addr *a);
 
-/* Parses a numeric IPv4 or IPv6 address without port ("10.0.0.1", "::1", "fe80::1%eth0"). 0 or -EINVAL. */
+/* Parses a numeric IPv4 or IPv6 address without port ("10.0.0.1", "::1", "fe80::1%eth0"). 0 or
+ * -EINVAL. */
 int addr_parse_ip(const char *text, struct addr *out);
 
 uint16_t addr_port(const struct addr *a);
@@ -36,8 +37,8 @@ const char *addr_format(const struct addr *a, char *buf, size_t cap);
 /* The same without the port: "127.0.0.1", "::1", "unix", "-". */
 const char *addr_format_ip(const struct addr *a, char *buf, size_t cap);
 
-/* The unit in which clients are counted and limited: the IPv4 address (also when mapped into IPv6), or the /64
- * of an IPv6 address. `key` gets family-tagged bytes that compare with memcmp. */
+/* The unit in which clients are counted and limited: the IPv4 address (also when mapped into IPv6),
+ * or the /64 of an IPv6 address. `key` gets family-tagged bytes that compare with memcmp. */
 struct addr_key {
     uint8_t bytes[16];
 };
@@ -53,7 +54,8 @@ enum endpoint_kind {
     ENDPOINT_UNIX, /* UNIX socket, `host` is the path ("@name" is abstract) */
 };
 
-/* What a user wrote: "127.0.0.1:80", "[::1]:80", "db:5432", "unix:/run/x". Owns `host` and `text`. */
+/* What a user wrote: "127.0.0.1:80", "[::1]:80", "db:5432", "unix:/run/x". Owns `host` and `text`.
+ */
 struct endpoint {
     enum endpoint_kind kind;
     struct addr ip;     /* ENDPOINT_IP: the address with its port */
@@ -65,18 +67,22 @@ struct endpoint {
 };
 
 enum endpoint_use {
-    ENDPOINT_LISTEN, /* "8080" binds 127.0.0.1, ":8080" 0.0.0.0; port 0 allowed; a name is not, except "localhost" */
-    ENDPOINT_DIAL,   /* needs a host and a port from 1 to 65535 ("8080" and ":8080" dial 127.0.0.1) */
+    ENDPOINT_LISTEN, /* "8080" binds 127.0.0.1, ":8080" 0.0.0.0; port 0 allowed; a name is not,
+                        except "localhost" */
+    ENDPOINT_DIAL, /* needs a host and a port from 1 to 65535 ("8080" and ":8080" dial 127.0.0.1) */
 };
 
-/* Parses one endpoint, port ranges included. Returns 0; or -EINVAL / -ENAMETOOLONG (UNIX path too long) with a
- * message in `why` that says what is wrong and what would be right, and *out empty. Free with endpoint_deinit(). */
-int endpoint_parse(const char *text, enum endpoint_use use, struct endpoint *out, char *why, size_t why_cap);
+/* Parses one endpoint, port ranges included. Returns 0; or -EINVAL / -ENAMETOOLONG (UNIX path too
+ * long) with a message in `why` that says what is wrong and what would be right, and *out empty.
+ * Free with endpoint_deinit(). */
+int endpoint_parse(const char *text, enum endpoint_use use, struct endpoint *out, char *why,
+                   size_t why_cap);
 /* A copy of `from` with its range narrowed to the one port `port`. Returns 0 or -ENOMEM. */
 int endpoint_copy(struct endpoint *out, const struct endpoint *from, uint16_t port);
 void endpoint_deinit(struct endpoint *e);
 
-/* Fills a sockaddr_un from a path or "@abstract". Returns its length, or 0 when the path is too long or empty. */
+/* Fills a sockaddr_un from a path or "@abstract". Returns its length, or 0 when the path is too
+ * long or empty. */
 socklen_t addr_unix(const char *path, struct sockaddr_un *out);
 
 #endif

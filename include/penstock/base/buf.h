@@ -1,5 +1,5 @@
-/* Byte queue: bytes are appended at the end and consumed at the front. One contiguous region, grown by doubling
- * up to a limit, compacted when it pays. Nobody does pointer arithmetic outside. */
+/* Byte queue: bytes are appended at the end and consumed at the front. One contiguous region, grown
+ * by doubling up to a limit, compacted when it pays. Nobody does pointer arithmetic outside. */
 #ifndef PENSTOCK_BASE_BUF_H
 #define PENSTOCK_BASE_BUF_H
 
@@ -26,7 +26,8 @@ static inline const char *buf_bytes(const struct buf *b)
 }
 /* Appends n bytes. Returns 0 or -ENOMEM (nothing appended). */
 int buf_append(struct buf *b, const void *bytes, size_t n);
-/* Makes room for n more bytes and returns where to put them, NULL when out of memory; then buf_commit(). */
+/* Makes room for n more bytes and returns where to put them, NULL when out of memory; then
+ * buf_commit(). */
 char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t n);
 /* Drops n bytes from the front (n <= buf_len). Memory is kept; buf_deinit() gives it back. */

@@ -1,8 +1,8 @@
 /* Error codes and the words users see for them.
  *
- * Functions return 0 or a negative code. System errors travel as negative errno values (libuv uses the
- * same numbers on Unix); penstock's own have their own range. The words are a contract: scripts compare them
- * and the access log prints them (docs/lua-api.md). */
+ * Functions return 0 or a negative code. System errors travel as negative errno values (libuv uses
+ * the same numbers on Unix); penstock's own have their own range. The words are a contract: scripts
+ * compare them and the access log prints them (docs/lua-api.md). */
 #ifndef PENSTOCK_BASE_ERR_H
 #define PENSTOCK_BASE_ERR_H
 
@@ -27,18 +27,22 @@ enum penstock_err {
 #undef X
 };
 
-/* The fixed word for `err` ("refused", "timeout", …); any system error maps to the word that fits it best
+/* The fixed word for `err` ("refused", "timeout", …); any system error maps to the word that fits
+ * it best
  * ("system" when none does). Never NULL; static storage. */
 const char *err_word(int err);
 
-/* A sentence for people: penstock's own text, or strerror() of a negative errno. Thread-safe; never NULL. */
+/* A sentence for people: penstock's own text, or strerror() of a negative errno. Thread-safe; never
+ * NULL. */
 const char *err_text(int err);
 
-/* The penstock code that stands for a negative errno from connect(), send() or recv(): -ECONNREFUSED is
- * PS_EREFUSED, -ETIMEDOUT is PS_ETIMEOUT, …; PS_ESYSTEM when none fits. penstock's own codes pass through. */
+/* The penstock code that stands for a negative errno from connect(), send() or recv():
+ * -ECONNREFUSED is PS_EREFUSED, -ETIMEDOUT is PS_ETIMEOUT, …; PS_ESYSTEM when none fits. penstock's
+ * own codes pass through. */
 int err_from_errno(int err);
 
-/* Our own invariants, always compiled in; never for what a peer, the kernel or a script can cause. */
+/* Our own invariants, always compiled in; never for what a peer, the kernel or a script can cause.
+ */
 #define PENSTOCK_REQUIRE(cond)                                                                     \
     do {                                                                                           \
         if (!(cond))                                                                               \

@@ -1,5 +1,5 @@
-/* Intrusive doubly linked list: the node lives in the struct that is listed. A list head is a node linked to
- * itself. Nothing here allocates. */
+/* Intrusive doubly linked list: the node lives in the struct that is listed. A list head is a node
+ * linked to itself. Nothing here allocates. */
 #ifndef PENSTOCK_BASE_LIST_H
 #define PENSTOCK_BASE_LIST_H
 
@@ -12,7 +12,7 @@ struct list {
 };
 
 /* The struct of `type` whose member `member` is at `ptr`. */
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -57,6 +57,7 @@ static inline void list_take(struct list *to, struct list *from)
 
 /* Visits every node; the body may remove `pos` itself, no other. */
 #define list_for_each(pos, tmp, head)                                                              \
-    for (struct list *pos = (head)->next, *tmp = pos->next; pos != (head); pos = tmp, tmp = pos->next)
+    for (struct list *pos = (head)->next, *tmp = pos->next; pos != (head);                         \
+         pos = tmp, tmp = pos->next)
 
 #endif

@@ -1,8 +1,9 @@
 /* The log: levels, text or JSON, written by a thread of its own.
  *
- * Callers format into a bounded queue; one writer thread does the write() calls, so that a full disk, a stalled
- * pipe or a slow terminal never stops a worker. When the queue is full, lines are dropped and counted, and the
- * count is logged once there is room again. The sink is the one global of the program. */
+ * Callers format into a bounded queue; one writer thread does the write() calls, so that a full
+ * disk, a stalled pipe or a slow terminal never stops a worker. When the queue is full, lines are
+ * dropped and counted, and the count is logged once there is room again. The sink is the one global
+ * of the program. */
 #ifndef PENSTOCK_BASE_LOG_H
 #define PENSTOCK_BASE_LOG_H
 
@@ -26,7 +27,8 @@ enum log_level {
 enum log_format {
     LOG_TEXT,
     LOG_JSON,
-    LOG_JOURNAL, /* text without time, "<6>" priority prefix: what systemd and syslog bridges read from stderr */
+    LOG_JOURNAL, /* text without time, "<6>" priority prefix: what systemd and syslog bridges read
+                    from stderr */
 };
 
 struct log_options {
@@ -36,11 +38,11 @@ struct log_options {
     const char *access_file; /* NULL: with the other lines; "-": standard output; "off": none */
 };
 
-/* Opens the sink and starts its writer. Returns 0 or a negative errno (file cannot be opened; *which then names
- * it). Strings are copied. Before log_open() lines go to stderr as text. */
+/* Opens the sink and starts its writer. Returns 0 or a negative errno (file cannot be opened;
+ * *which then names it). Strings are copied. Before log_open() lines go to stderr as text. */
 int log_open(const struct log_options *options, const char **which);
-/* Reopens the files by name (log rotation). The old ones stay in use when that fails, which is logged.
- * Async-signal-unsafe: call from the main loop. */
+/* Reopens the files by name (log rotation). The old ones stay in use when that fails, which is
+ * logged. Async-signal-unsafe: call from the main loop. */
 void log_reopen(void);
 /* Writes what is queued, for at most `wait_ms`, and stops the writer. */
 void log_close(unsigned wait_ms);
@@ -50,9 +52,11 @@ void log_set_level(enum log_level level);
 /* Parses "error|warn|info|debug". Returns 0 or -EINVAL. */
 int log_parse_level(const char *word, enum log_level *out);
 
-/* One line; `conn_id` 0 means that it belongs to no connection. A newline inside the text is kept as such in
- * JSON ("\n") and indented in text. Control characters are escaped: peers must not forge lines. */
-void log_line(enum log_level level, uint64_t conn_id, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* One line; `conn_id` 0 means that it belongs to no connection. A newline inside the text is kept
+ * as such in JSON ("\n") and indented in text. Control characters are escaped: peers must not forge
+ * lines. */
+void log_line(enum log_level level, uint64_t conn_id, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void log_bytes(enum log_level level, uint64_t conn_id, const char *text, size_t len);
 
 #define log_error(...) log_line(LOG_ERROR, 0, __VA_ARGS__)
@@ -75,10 +79,10 @@ struct log_access {
     const char *upstream; /* address as text, "-" when none was reached */
     uint64_t bytes_up, bytes_down;
     uint64_t duration_us;
-    int64_t connect_us; /* time the dial took, -1 when none succeeded */
-    const char *reason; /* one word */
-    const char *side;   /* "client", "upstream", or "-" */
-    const char *detail; /* further words or "-" */
+    int64_t connect_us;      /* time the dial took, -1 when none succeeded */
+    const char *reason;      /* one word */
+    const char *side;        /* "client", "upstream", or "-" */
+    const char *detail;      /* further words or "-" */
     const char *const *tags; /* key, value, key, value, …, NULL; or NULL */
 };
 bool log_access_enabled(void);

@@ -1,6 +1,6 @@
-/* Read buffers of a loop. There is one current buffer to read into, shared by all connections: an idle connection
- * owns none. When a write is cut short, the filled buffer itself goes to the connection (no copy) and the loop
- * takes another. */
+/* Read buffers of a loop. There is one current buffer to read into, shared by all connections: an
+ * idle connection owns none. When a write is cut short, the filled buffer itself goes to the
+ * connection (no copy) and the loop takes another. */
 #ifndef PENSTOCK_NET_BUF_POOL_H
 #define PENSTOCK_NET_BUF_POOL_H
 
@@ -21,7 +21,8 @@ struct buf_pool {
 
 void buf_pool_init(struct buf_pool *p);
 void buf_pool_deinit(struct buf_pool *p);
-/* The current buffer, BUF_POOL_LARGE bytes; NULL when out of memory. It may be overwritten by any later read. */
+/* The current buffer, BUF_POOL_LARGE bytes; NULL when out of memory. It may be overwritten by any
+ * later read. */
 char *buf_pool_current(struct buf_pool *p);
 /* Gives the current buffer away: `out` becomes a queue of its bytes [start, end). */
 void buf_pool_hand_over(struct buf_pool *p, struct buf *out, size_t start, size_t end);

@@ -1,6 +1,7 @@
 /* Reaching an upstream: every target, every address (RFC 8305 happy eyeballs), one deadline.
  *
- * A dial is made for one connection attempt and frees itself when it has called back or was cancelled. */
+ * A dial is made for one connection attempt and frees itself when it has called back or was
+ * cancelled. */
 #ifndef PENSTOCK_NET_DIAL_H
 #define PENSTOCK_NET_DIAL_H
 
@@ -27,9 +28,10 @@ struct dial_options {
     struct resolver *resolver;
     const struct endpoint *targets; /* outlive the dial */
     size_t n_targets;
-    uint64_t timeout_ms; /* of everything together; 0: none */
+    uint64_t timeout_ms;              /* of everything together; 0: none */
     const struct dial_socket *socket; /* outlives the dial */
-    struct stream *stream; /* gets the connected socket, registered edge-triggered; its callback is kept */
+    struct stream
+        *stream; /* gets the connected socket, registered edge-triggered; its callback is kept */
 };
 
 struct dial_result {
@@ -41,10 +43,11 @@ struct dial_result {
 
 typedef void dial_done_fn(void *arg, const struct dial_result *result);
 
-/* Starts. Calls `done` once, never before it returns, unless cancelled. Returns 0 and the dial in *out, or -ENOMEM.
- * `done` may start another dial. The first attempt uses `stream` itself, so its owner passes the stream's events on
- * with dial_on_stream() until `done`. */
-int dial_start(const struct dial_options *options, dial_done_fn *done, void *arg, struct dial **out);
+/* Starts. Calls `done` once, never before it returns, unless cancelled. Returns 0 and the dial in
+ * *out, or -ENOMEM. `done` may start another dial. The first attempt uses `stream` itself, so its
+ * owner passes the stream's events on with dial_on_stream() until `done`. */
+int dial_start(const struct dial_options *options, dial_done_fn *done, void *arg,
+               struct dial **out);
 /* An event of the stream that is being dialled. */
 void dial_on_stream(struct dial *d, unsigned events);
 /* Ends it without calling back: attempts are closed. */

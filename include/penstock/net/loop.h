@@ -1,8 +1,9 @@
 /* The event loop of one thread: the poller outside, libuv inside.
  *
- * The thread blocks in the poller; libuv's own backend descriptor is one entry of it, and libuv is run without
- * blocking when that fires or when it has timers or closing handles. So a relayed byte costs no system call that
- * libuv makes for itself (two fewer for each wake-up than the other way round, docs/architecture.md). */
+ * The thread blocks in the poller; libuv's own backend descriptor is one entry of it, and libuv is
+ * run without blocking when that fires or when it has timers or closing handles. So a relayed byte
+ * costs no system call that libuv makes for itself (two fewer for each wake-up than the other way
+ * round, docs/architecture.md). */
 #ifndef PENSTOCK_NET_LOOP_H
 #define PENSTOCK_NET_LOOP_H
 
@@ -27,9 +28,9 @@ struct loop {
     struct poller poller;
     struct poller_entry uv_entry; /* libuv's backend descriptor */
     struct timers timers;
-    uint64_t now_ns, now_ms;    /* monotonic, read once for each wake-up */
-    struct list ready;          /* loop_task: more to do, run in the next round without blocking */
-    struct list deferred;       /* loop_task: run after the batch, mostly to free memory */
+    uint64_t now_ns, now_ms; /* monotonic, read once for each wake-up */
+    struct list ready;       /* loop_task: more to do, run in the next round without blocking */
+    struct list deferred;    /* loop_task: run after the batch, mostly to free memory */
     struct buf_pool bufs;
     struct pipe_pool pipes;
     uint32_t spin_us;
@@ -42,7 +43,8 @@ int loop_init(struct loop *l, uint32_t spin_us, unsigned max_pipes);
 /* Runs until loop_stop(). Then: close every handle and connection, loop_deinit(). */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
-/* Runs libuv until closing handles are closed, and deferred tasks; frees all. Returns 0, or -EBUSY when handles are left, each logged. */
+/* Runs libuv until closing handles are closed, and deferred tasks; frees all. Returns 0, or -EBUSY
+ * when handles are left, each logged. */
 int loop_deinit(struct loop *l);
 
 /* Tells the loop that a libuv handle was started, stopped or closed outside of a libuv callback. */
@@ -50,10 +52,11 @@ static inline void loop_touch_uv(struct loop *l)
 {
     l->uv_dirty = true;
 }
-/* Runs `task` in the next round of the loop; the loop does not block before. Harmless when queued already. */
+/* Runs `task` in the next round of the loop; the loop does not block before. Harmless when queued
+ * already. */
 void loop_ready(struct loop *l, struct loop_task *task);
-/* Runs `task` when the present batch of callbacks is over: the place to free memory that an event of the same
- * batch may still point to. */
+/* Runs `task` when the present batch of callbacks is over: the place to free memory that an event
+ * of the same batch may still point to. */
 void loop_defer(struct loop *l, struct loop_task *task);
 /* Removes a task that is queued by either; harmless otherwise. */
 void loop_forget(struct loop_task *task);

@@ -1,4 +1,5 @@
-/* Token bucket: so many bytes (or connections) a second, with a burst. Time is given by the caller. */
+/* Token bucket: so many bytes (or connections) a second, with a burst. Time is given by the caller.
+ */
 #ifndef PENSTOCK_NET_RATE_H
 #define PENSTOCK_NET_RATE_H
 
@@ -6,8 +7,8 @@
 
 struct rate {
     uint64_t per_second;
-    uint64_t burst;   /* most tokens that can be saved up */
-    uint64_t tokens;  /* as of last_ns */
+    uint64_t burst;  /* most tokens that can be saved up */
+    uint64_t tokens; /* as of last_ns */
     uint64_t last_ns;
 };
 

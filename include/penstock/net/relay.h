@@ -1,9 +1,10 @@
 /* One direction of a connection: bytes read from one stream are written to another.
  *
- * Modes. COPY reads into the loop's buffer and writes straight on. SPLICE moves pages through a pooled pipe; a
- * direction gets there by itself after three reads that fill 64 KiB. SCRIPT hands each chunk to the connection's
- * policy. When the destination blocks, what was read is held (one buffer or one pipe at most) and the source is
- * not read until it has gone: that bounds memory and is the back-pressure. */
+ * Modes. COPY reads into the loop's buffer and writes straight on. SPLICE moves pages through a
+ * pooled pipe; a direction gets there by itself after three reads that fill 64 KiB. SCRIPT hands
+ * each chunk to the connection's policy. When the destination blocks, what was read is held (one
+ * buffer or one pipe at most) and the source is not read until it has gone: that bounds memory and
+ * is the back-pressure. */
 #ifndef PENSTOCK_NET_RELAY_H
 #define PENSTOCK_NET_RELAY_H
 
@@ -35,9 +36,9 @@ enum relay_state {
 
 /* How a SCRIPT direction goes on after a chunk. */
 enum relay_verdict {
-    RELAY_GO_ON,   /* next chunk, please */
-    RELAY_PASS,    /* no further chunks to the policy: relay in C from here */
-    RELAY_FAIL,    /* the script failed: break */
+    RELAY_GO_ON, /* next chunk, please */
+    RELAY_PASS,  /* no further chunks to the policy: relay in C from here */
+    RELAY_FAIL,  /* the script failed: break */
 };
 
 struct relay;
@@ -46,7 +47,8 @@ struct relay;
 struct relay_ops {
     /* Pump me: a rate limit allows more, or a fairness pause is over. */
     void (*on_ready)(struct relay *r);
-    /* SCRIPT mode: a chunk; the owner calls relay_write() for what shall go on and returns true when it is done
+    /* SCRIPT mode: a chunk; the owner calls relay_write() for what shall go on and returns true
+     * when it is done
      * (*verdict set), false when the script waits: then relay_data_done() follows later. */
     bool (*on_data)(struct relay *r, const char *bytes, size_t n, enum relay_verdict *verdict);
 };
@@ -55,43 +57,45 @@ struct relay {
     struct stream *from, *to;
     struct loop *loop;
     const struct relay_ops *ops;
-    struct buf held;                /* read, not yet written */
-    struct pipe_pool_pipe *pipe;    /* SPLICE: the pipe in use, NULL between bursts */
-    struct relay_rate *rate;        /* NULL without a limit; owned */
-    struct loop_task task;          /* fairness */
-    uint64_t bytes;                 /* taken from the source */
-    uint8_t direction;              /* enum relay_direction */
-    uint8_t mode;                   /* enum relay_mode */
-    uint8_t state;                  /* enum relay_state */
-    uint8_t choice;                 /* enum relay_choice */
-    uint8_t full_reads;             /* reads in a row that filled the small buffer */
-    uint8_t small_splices;          /* splices in a row under 16 KiB */
-    bool waiting;                   /* SCRIPT: the policy has not answered yet */
-    bool pumping;                   /* relay_pump() is on the stack */
-    bool last;                      /* the other direction has ended: no shutdown needed, the owner closes */
+    struct buf held;             /* read, not yet written */
+    struct pipe_pool_pipe *pipe; /* SPLICE: the pipe in use, NULL between bursts */
+    struct relay_rate *rate;     /* NULL without a limit; owned */
+    struct loop_task task;       /* fairness */
+    uint64_t bytes;              /* taken from the source */
+    uint8_t direction;           /* enum relay_direction */
+    uint8_t mode;                /* enum relay_mode */
+    uint8_t state;               /* enum relay_state */
+    uint8_t choice;              /* enum relay_choice */
+    uint8_t full_reads;          /* reads in a row that filled the small buffer */
+    uint8_t small_splices;       /* splices in a row under 16 KiB */
+    bool waiting;                /* SCRIPT: the policy has not answered yet */
+    bool pumping;                /* relay_pump() is on the stack */
+    bool last; /* the other direction has ended: no shutdown needed, the owner closes */
 };
 
-/* Most bytes read but not written that a direction may hold in memory (a pipe of 1 MiB comes on top in SPLICE). */
+/* Most bytes read but not written that a direction may hold in memory (a pipe of 1 MiB comes on top
+ * in SPLICE). */
 enum { RELAY_HIGH_WATER = BUF_POOL_LARGE };
 
 /* A relay that is not started. Streams, loop and ops outlive it. */
-void relay_init(struct relay *r, enum relay_direction direction, struct loop *loop, struct stream *from,
-                struct stream *to, const struct relay_ops *ops);
+void relay_init(struct relay *r, enum relay_direction direction, struct loop *loop,
+                struct stream *from, struct stream *to, const struct relay_ops *ops);
 /* Frees buffer, pipe and limit. */
 void relay_deinit(struct relay *r);
 
 /* Opens it in SCRIPT mode, or in the mode that `choice` allows; the owner pumps. */
 void relay_start(struct relay *r, enum relay_choice choice, bool script);
 
-/* Limits to `bytes_per_second` by not reading (splice included); 0 removes the limit. Returns 0 or -ENOMEM. */
+/* Limits to `bytes_per_second` by not reading (splice included); 0 removes the limit. Returns 0 or
+ * -ENOMEM. */
 int relay_limit(struct relay *r, uint64_t bytes_per_second);
 
-/* Moves what can be moved now. Never closes anything and never calls the owner but for on_data; look at r->state
- * afterwards. Returns true when bytes moved. */
+/* Moves what can be moved now. Never closes anything and never calls the owner but for on_data;
+ * look at r->state afterwards. Returns true when bytes moved. */
 bool relay_pump(struct relay *r);
 
-/* From on_data, or while the policy waits: sends `bytes` on (queues what does not go at once, copied).
- * Returns 0, or a negative errno when the destination takes no more or memory is out. */
+/* From on_data, or while the policy waits: sends `bytes` on (queues what does not go at once,
+ * copied). Returns 0, or a negative errno when the destination takes no more or memory is out. */
 int relay_write(struct relay *r, const void *bytes, size_t n);
 /* The policy that waited has an answer. The caller pumps afterwards. */
 void relay_data_done(struct relay *r, enum relay_verdict verdict);

@@ -1,5 +1,5 @@
-/* Names to addresses without blocking: c-ares (/etc/hosts, A and AAAA), a cache by TTL, and the last good answer
- * while the name servers fail. One resolver a loop, used on its thread only. */
+/* Names to addresses without blocking: c-ares (/etc/hosts, A and AAAA), a cache by TTL, and the
+ * last good answer while the name servers fail. One resolver a loop, used on its thread only. */
 #ifndef PENSTOCK_NET_RESOLVER_H
 #define PENSTOCK_NET_RESOLVER_H
 
@@ -11,9 +11,10 @@
 struct resolver;
 struct resolver_query;
 
-/* `err` is 0 with n >= 1 addresses (port 0, valid during the call), or PS_EDNS with `why` as text. */
-typedef void resolver_done_fn(struct resolver_query *query, int err, const struct addr *addrs, size_t n,
-                              const char *why);
+/* `err` is 0 with n >= 1 addresses (port 0, valid during the call), or PS_EDNS with `why` as text.
+ */
+typedef void resolver_done_fn(struct resolver_query *query, int err, const struct addr *addrs,
+                              size_t n, const char *why);
 
 /* One question; embedded in who asks, zeroed before its first use. */
 struct resolver_query {
@@ -22,20 +23,20 @@ struct resolver_query {
     bool waiting;
 };
 
-/* `servers` is "ip[:port],…" or NULL for the system's (/etc/resolv.conf, read again when it changes). Returns 0 or a
- * negative errno (-EINVAL: servers cannot be parsed). */
+/* `servers` is "ip[:port],…" or NULL for the system's (/etc/resolv.conf, read again when it
+ * changes). Returns 0 or a negative errno (-EINVAL: servers cannot be parsed). */
 int resolver_new(struct loop *loop, const char *servers, struct resolver **out);
 /* Ends all questions without calling back. */
 void resolver_free(struct resolver *r);
 
-/* Asks for the IPv4 (AF_INET) or IPv6 (AF_INET6) addresses of `name`. Calls done once, possibly before it returns,
- * unless cancelled. */
+/* Asks for the IPv4 (AF_INET) or IPv6 (AF_INET6) addresses of `name`. Calls done once, possibly
+ * before it returns, unless cancelled. */
 void resolver_lookup(struct resolver *r, struct resolver_query *query, const char *name, int family,
                      resolver_done_fn *done);
 /* Harmless when nothing waits. */
 void resolver_cancel(struct resolver_query *query);
-/* None of the addresses of `name` could be reached: ask anew at the next lookup, whatever the TTL says. The old
- * answer is kept for the case that the servers fail. */
+/* None of the addresses of `name` could be reached: ask anew at the next lookup, whatever the TTL
+ * says. The old answer is kept for the case that the servers fail. */
 void resolver_doubt(struct resolver *r, const char *name);
 
 #endif

@@ -1,4 +1,5 @@
-/* One structure for all timers of a loop: an intrusive pairing heap. Starting never allocates and never fails. */
+/* One structure for all timers of a loop: an intrusive pairing heap. Starting never allocates and
+ * never fails. */
 #ifndef PENSTOCK_NET_TIMERS_H
 #define PENSTOCK_NET_TIMERS_H
 

@@ -1,5 +1,5 @@
-/* What a server is to do: filled from the command line or from Lua, read-only once the server has started.
- * Whoever makes a config owns it; config_deinit() frees all it points to. */
+/* What a server is to do: filled from the command line or from Lua, read-only once the server has
+ * started. Whoever makes a config owns it; config_deinit() frees all it points to. */
 #ifndef PENSTOCK_PROXY_CONFIG_H
 #define PENSTOCK_PROXY_CONFIG_H
 
@@ -22,9 +22,9 @@ struct config_limits {
 
 /* Deadlines in milliseconds; 0 switches one off. */
 struct config_timeouts {
-    uint64_t connect_ms;     /* resolve and connect, all targets together; default 5 s */
-    uint64_t first_byte_ms;  /* first byte of the client, from the start of the relay; default off */
-    uint64_t idle_ms;        /* nothing moved in either direction; default 1 h */
+    uint64_t connect_ms;    /* resolve and connect, all targets together; default 5 s */
+    uint64_t first_byte_ms; /* first byte of the client, from the start of the relay; default off */
+    uint64_t idle_ms;       /* nothing moved in either direction; default 1 h */
     uint64_t half_closed_ms; /* one side has ended, the other moves next to nothing; default 60 s */
     uint64_t life_ms;        /* the whole connection; default off */
 };
@@ -39,9 +39,9 @@ struct config_socket {
 };
 
 struct config_listener {
-    char *name;             /* for logs and metrics; the bind text when not given; owned */
-    struct endpoint bind;   /* one address, one port */
-    struct targets *to;     /* NULL: only the connect hook can name a destination */
+    char *name;           /* for logs and metrics; the bind text when not given; owned */
+    struct endpoint bind; /* one address, one port */
+    struct targets *to;   /* NULL: only the connect hook can name a destination */
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_socket socket;
@@ -51,25 +51,25 @@ struct config_listener {
 struct config {
     struct config_listener *listeners;
     size_t n_listeners;
-    char *policy;                /* path of the policy file, NULL without */
-    uint32_t workers;            /* threads, at least 1 */
-    uint32_t max_conns;          /* of the whole process; more wait in the backlog; 0: no limit */
-    uint64_t drain_ms;           /* after TERM: how long connections may live on; default 30 s */
-    uint32_t spin_us;            /* poll that long before blocking; default 0 */
-    char *resolver;              /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
-    char *pid_file;              /* NULL: none */
-    uint64_t seed;               /* of ps.random(); 0: from the system */
-    bool unsafe_lua;             /* open all Lua libraries to the policy */
-    bool jit;                    /* compile policies (then they cannot be interrupted) */
-    struct log_options log;      /* strings owned */
+    char *policy;       /* path of the policy file, NULL without */
+    uint32_t workers;   /* threads, at least 1 */
+    uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: no limit */
+    uint64_t drain_ms;  /* after TERM: how long connections may live on; default 30 s */
+    uint32_t spin_us;   /* poll that long before blocking; default 0 */
+    char *resolver;  /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
+    char *pid_file;  /* NULL: none */
+    uint64_t seed;   /* of ps.random(); 0: from the system */
+    bool unsafe_lua; /* open all Lua libraries to the policy */
+    bool jit;        /* compile policies (then they cannot be interrupted) */
+    struct log_options log; /* strings owned */
 };
 
 /* Sets every default; no listener. */
 void config_init(struct config *c);
 void config_deinit(struct config *c);
 
-/* Appends a listener with default limits, timeouts and socket options. Returns it (valid until the next call),
- * or NULL when out of memory. */
+/* Appends a listener with default limits, timeouts and socket options. Returns it (valid until the
+ * next call), or NULL when out of memory. */
 struct config_listener *config_add_listener(struct config *c);
 
 #endif

@@ -1,8 +1,8 @@
 /* One connection: a client, an upstream, two relays, one life.
  *
- * States and their legal moves are in conn.c. conn_close() is the only closer, idempotent, with one reason.
- * Owned by its worker; used on the worker's thread only. Memory goes when the last reference is dropped, at the
- * end of the batch of events (docs/lifetime.md). */
+ * States and their legal moves are in conn.c. conn_close() is the only closer, idempotent, with one
+ * reason. Owned by its worker; used on the worker's thread only. Memory goes when the last
+ * reference is dropped, at the end of the batch of events (docs/lifetime.md). */
 #ifndef PENSTOCK_PROXY_CONN_H
 #define PENSTOCK_PROXY_CONN_H
 
@@ -46,44 +46,45 @@ struct conn_tag {
 };
 
 struct conn {
-    struct list node;               /* in worker->conns */
+    struct list node; /* in worker->conns */
     struct worker *worker;
     struct listener *listener;
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;
-    struct addr upstream_addr;      /* AF_UNSPEC until connected */
-    struct policy *policy;          /* may be NULL */
-    void *script;                   /* the policy's own record of this connection */
-    struct dial *dial;              /* while dialling */
-    struct targets *targets;        /* what is or was dialled; one reference */
-    size_t target;                  /* index in targets of the one connected or last tried */
-    struct conn_tag *tags;          /* newest first */
-    struct timer deadline;          /* the nearest of all its deadlines, checked lazily */
+    struct addr upstream_addr; /* AF_UNSPEC until connected */
+    struct policy *policy;     /* may be NULL */
+    void *script;              /* the policy's own record of this connection */
+    struct dial *dial;         /* while dialling */
+    struct targets *targets;   /* what is or was dialled; one reference */
+    size_t target;             /* index in targets of the one connected or last tried */
+    struct conn_tag *tags;     /* newest first */
+    struct timer deadline;     /* the nearest of all its deadlines, checked lazily */
     struct loop_task free_task;
-    uint64_t id;                    /* unique in the process */
-    uint64_t seq;                   /* count on its listener over all workers, from 1 */
+    uint64_t id;  /* unique in the process */
+    uint64_t seq; /* count on its listener over all workers, from 1 */
     uint64_t accepted_ns;
-    uint64_t dial_ns;               /* start of the dial */
-    uint64_t connected_ns;          /* 0 until connected */
-    uint64_t relay_ms;              /* start of the relay */
-    uint64_t active_ms;             /* last byte moved, monotonic */
-    uint64_t half_closed_ms;        /* start of the present half-closed window; 0 while none */
-    uint64_t half_closed_bytes;     /* bytes moved when it began */
-    uint32_t refs;                  /* 1 while not closed + 1 for each hook that waits */
-    int failed_err;                 /* HOOK_FAILED: why the last dial failed */
-    const char *failed_why;         /* the resolver's words for it, static storage; else NULL */
-    uint64_t linger_ms;             /* LINGER: since when */
-    uint32_t unsent;                /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
-    uint8_t state;                  /* enum conn_state */
-    uint8_t reason;                 /* enum close_reason, from conn_close on */
-    uint8_t side;                   /* enum conn_side that ended it, SIDE_NONE: neither */
-    uint8_t half_closed_side;       /* enum conn_side that ended first */
-    uint8_t choices;                /* destinations that hooks have chosen */
-    bool reset;                     /* end both sockets by RST */
-    bool ending;                    /* reason is set; closing now or when `serving` is over */
-    bool serving;                   /* its relays are being pumped: closing is put off */
-    bool script_failed;             /* a data hook raised */
+    uint64_t dial_ns;           /* start of the dial */
+    uint64_t connected_ns;      /* 0 until connected */
+    uint64_t relay_ms;          /* start of the relay */
+    uint64_t active_ms;         /* last byte moved, monotonic */
+    uint64_t half_closed_ms;    /* start of the present half-closed window; 0 while none */
+    uint64_t half_closed_bytes; /* bytes moved when it began */
+    uint32_t refs;              /* 1 while not closed + 1 for each hook that waits */
+    int failed_err;             /* HOOK_FAILED: why the last dial failed */
+    const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
+    uint64_t linger_ms;         /* LINGER: when the other side last took something */
+    uint32_t
+        unsent; /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
+    uint8_t state;                   /* enum conn_state */
+    uint8_t reason;                  /* enum close_reason, from conn_close on */
+    uint8_t side;                    /* enum conn_side that ended it, SIDE_NONE: neither */
+    uint8_t half_closed_side;        /* enum conn_side that ended first */
+    uint8_t choices;                 /* destinations that hooks have chosen */
+    bool reset;                      /* end both sockets by RST */
+    bool ending;                     /* reason is set; closing now or when `serving` is over */
+    bool serving;                    /* its relays are being pumped: closing is put off */
+    bool script_failed;              /* a data hook raised */
     char detail[VERDICT_REASON_MAX]; /* further word for the access log */
 };
 
@@ -98,12 +99,13 @@ struct conn_info {
     int64_t connect_us; /* -1 when none was reached */
 };
 
-/* Starts a connection on the accepted, non-blocking descriptor `fd`, which it owns from now on, also on failure.
- * Returns 0 or a negative errno. */
+/* Starts a connection on the accepted, non-blocking descriptor `fd`, which it owns from now on,
+ * also on failure. Returns 0 or a negative errno. */
 int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client);
 
-/* Ends it with one reason: cancels waiting hooks, closes both sockets (RST for RESET and SCRIPT, or when `reset`
- * was asked for), writes the access line, calls the close hook. The first call wins; later ones do nothing. */
+/* Ends it with one reason: cancels waiting hooks, closes both sockets (RST for RESET and SCRIPT, or
+ * when `reset` was asked for), writes the access line, calls the close hook. The first call wins;
+ * later ones do nothing. */
 void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
 /* The same, both sides ended by RST. */
 void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
@@ -116,7 +118,8 @@ static inline bool conn_is_closed(const struct conn *c)
 void conn_hold(struct conn *c);
 void conn_drop(struct conn *c);
 
-/* A hook that waited has decided. Takes over verdict->targets. Nothing happens when the connection has ended. */
+/* A hook that waited has decided. Takes over verdict->targets. Nothing happens when the connection
+ * has ended. */
 void conn_decided(struct conn *c, enum policy_hook hook, struct verdict *verdict);
 /* A data hook that waited has put its bytes with relay_write() and says how to go on. */
 void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verdict verdict);
@@ -126,8 +129,8 @@ static inline struct relay *conn_relay(struct conn *c, enum relay_direction dir)
     return dir == RELAY_UP ? &c->up : &c->down;
 }
 
-/* Sets a tag for the access log; a key set again is replaced. Returns 0, -ENOMEM, or PS_ELIMIT over 32 tags or
- * 1 KiB in one. */
+/* Sets a tag for the access log; a key set again is replaced. Returns 0, -ENOMEM, or PS_ELIMIT over
+ * 32 tags or 1 KiB in one. */
 int conn_tag(struct conn *c, const char *key, size_t key_len, const char *value, size_t value_len);
 /* Key to value of a tag list entry. */
 static inline const char *conn_tag_key(const struct conn_tag *tag)

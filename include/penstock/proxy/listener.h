@@ -1,9 +1,11 @@
-/* A listening address: one struct listener for all workers, one struct acceptor for each worker of it. */
+/* A listening address: one struct listener for all workers, one struct acceptor for each worker of
+ * it. */
 #ifndef PENSTOCK_PROXY_LISTENER_H
 #define PENSTOCK_PROXY_LISTENER_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 #include <uv.h>
 
 #include "penstock/base/addr.h"
@@ -23,23 +25,25 @@ struct listener {
     char text[256];                 /* "127.0.0.1:8080", "unix:/run/x" */
     const char *name;               /* config->name, or text */
     struct dial_socket dial_socket; /* socket options towards the upstream */
-    int *fds;                       /* one a worker (SO_REUSEPORT), or one for all (UNIX); -1 when closed */
+    int *fds; /* one a worker (SO_REUSEPORT), or one for all (UNIX); -1 when closed */
     unsigned n_fds;
-    struct clients *clients;        /* NULL without a limit per client */
+    struct clients *clients; /* NULL without a limit per client */
     uv_mutex_t rate_lock;
     struct rate rate;
-    atomic_ullong seq;              /* connections accepted so far */
-    atomic_uint conns;              /* connections now */
-    atomic_ullong limited;          /* clients refused or made to wait by a limit, each counted once */
-    bool unlink_path;               /* a UNIX socket that we made: remove it at the end */
+    atomic_ullong seq; /* connections accepted so far */
+    atomic_uint conns; /* connections now */
+    atomic_ullong
+        limited;    /* times a limit was reached: a series of pauses, or one client refused */
+    dev_t path_dev; /* a UNIX socket that we made: removed at the end, while it is still this one */
+    ino_t path_ino; /* 0: none */
 };
 
-/* Opens the sockets of `config` for `workers` threads. Returns 0, or a negative errno with a message in `why`
- * and nothing left open. */
-int listener_open(struct listener *l, const struct config_listener *config, unsigned workers, char *why,
-                  size_t why_cap);
-/* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the workers' last close
- * ends the listening. */
+/* Opens the sockets of `config` for `workers` threads. Returns 0, or a negative errno with a
+ * message in `why` and nothing left open. */
+int listener_open(struct listener *l, const struct config_listener *config, unsigned workers,
+                  char *why, size_t why_cap);
+/* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the
+ * workers' last close ends the listening. */
 void listener_release(struct listener *l);
 void listener_close(struct listener *l);
 
@@ -48,9 +52,9 @@ struct acceptor {
     struct poller_entry entry;
     struct listener *listener;
     struct worker *worker;
-    struct timer retry;   /* when a pause ends by itself */
+    struct timer retry; /* when a pause ends by itself */
     bool paused;
-    bool told;            /* this pause has been logged */
+    uint64_t hit_ms; /* last time a limit was hit: a series of hits is logged and counted once */
 };
 
 /* Returns 0 or a negative errno. */

@@ -1,6 +1,8 @@
-/* The hook interface between a connection and whatever decides for it. No Lua here: core/script implements it.
+/* The hook interface between a connection and whatever decides for it. No Lua here: core/script
+ * implements it.
  *
- * One policy belongs to one worker and is used on its thread only. A hook that does not exist is never called. */
+ * One policy belongs to one worker and is used on its thread only. A hook that does not exist is
+ * never called. */
 #ifndef PENSTOCK_PROXY_POLICY_H
 #define PENSTOCK_PROXY_POLICY_H
 
@@ -55,23 +57,26 @@ enum policy_step {
 };
 
 struct policy_ops {
-    /* Runs HOOK_ACCEPT, HOOK_CONNECT, HOOK_FAILED or HOOK_CONNECTED. POLICY_DONE: *out is filled. POLICY_WAIT: the
-     * policy holds the connection (conn_hold) and calls conn_decided() later, once, then conn_drop().
-     * For HOOK_FAILED conn->failed_target and conn->failed_err tell what failed. */
-    enum policy_step (*decide)(struct policy *p, struct conn *c, enum policy_hook hook, struct verdict *out);
+    /* Runs HOOK_ACCEPT, HOOK_CONNECT, HOOK_FAILED or HOOK_CONNECTED. POLICY_DONE: *out is filled.
+     * POLICY_WAIT: the policy holds the connection (conn_hold) and calls conn_decided() later,
+     * once, then conn_drop(). For HOOK_FAILED conn->targets->items[conn->target] is what failed
+     * last, conn->failed_err tells why. */
+    enum policy_step (*decide)(struct policy *p, struct conn *c, enum policy_hook hook,
+                               struct verdict *out);
 
-    /* HOOK_DATA: `bytes` were read in direction `dir`; they are valid during this call only. The policy puts what
-     * shall go on with relay_write(), nothing for dropped bytes. On POLICY_WAIT the direction stands still until
-     * the policy calls relay_data_done(); on POLICY_DONE *verdict tells how to go on. */
-    enum policy_step (*data)(struct policy *p, struct conn *c, enum relay_direction dir, const char *bytes,
-                             size_t n, enum relay_verdict *verdict);
+    /* HOOK_DATA: `bytes` were read in direction `dir`; they are valid during this call only. The
+     * policy puts what shall go on with relay_write(), nothing for dropped bytes. On POLICY_WAIT
+     * the direction stands still until the policy calls conn_data_decided(); on POLICY_DONE
+     * *verdict tells how to go on. */
+    enum policy_step (*data)(struct policy *p, struct conn *c, enum relay_direction dir,
+                             const char *bytes, size_t n, enum relay_verdict *verdict);
 
-    /* HOOK_CLOSE: once for each accepted connection, after its sockets were closed. `info` is valid during the
-     * call. A hook that waits holds the connection until it ends, at most 5 s. */
+    /* HOOK_CLOSE: once for each accepted connection, after its sockets were closed. `info` is valid
+     * during the call. A hook that waits holds the connection until it ends, at most 5 s. */
     void (*close)(struct policy *p, struct conn *c, const struct conn_info *info);
 
-    /* The connection is ending: every hook that waits for it is cancelled now (its wait raises ps.CANCELLED) and
-     * makes no call back. Called before `close`. */
+    /* The connection is ending: every hook that waits for it is cancelled now (its wait raises
+     * ps.CANCELLED) and makes no call back. Called before `close`. */
     void (*cancel)(struct policy *p, struct conn *c);
 
     /* The connection's memory goes away: forget it (script objects keep answering "closed"). */

@@ -1,5 +1,6 @@
-/* An ordered list of destinations that one connection tries in turn. Immutable once made, counted by atomic
- * references: a listener's list is shared by all workers, a hook's belongs to one connection. */
+/* An ordered list of destinations that one connection tries in turn. Immutable once made, counted
+ * by atomic references: a listener's list is shared by all workers, a hook's belongs to one
+ * connection. */
 #ifndef PENSTOCK_PROXY_TARGETS_H
 #define PENSTOCK_PROXY_TARGETS_H
 
@@ -14,13 +15,14 @@ struct targets {
     struct endpoint items[];
 };
 
-/* Parses "host:port[,host:port…]" (comma list, tried in order); `port_offset` is added to the port of items that
- * carry a port range (mapping 9000-9010 to 9000-9010); range lengths are the caller's to check, see
- * targets_range(). Returns a list with one reference, or NULL with a message in `why`. */
+/* Parses "host:port[,host:port…]" (comma list, tried in order); `port_offset` is added to the port
+ * of items that carry a port range (mapping 9000-9010 to 9000-9010); range lengths are the caller's
+ * to check, see targets_range(). Returns a list with one reference, or NULL with a message in
+ * `why`. */
 struct targets *targets_parse(const char *text, unsigned port_offset, char *why, size_t why_cap);
 
-/* Number of ports in the port range of `text`'s items: 1 when none has a range; 0 with a message in `why` when the
- * text is wrong or two ranges differ in length. */
+/* Number of ports in the port range of `text`'s items: 1 when none has a range; 0 with a message in
+ * `why` when the text is wrong or two ranges differ in length. */
 unsigned targets_range(const char *text, char *why, size_t why_cap);
 
 struct targets *targets_hold(struct targets *t);

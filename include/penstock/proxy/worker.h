@@ -1,5 +1,5 @@
-/* One worker: a thread, its loop, its acceptors, its connections, its policy. Workers share nothing mutable but the
- * counters of listeners and server. */
+/* One worker: a thread, its loop, its acceptors, its connections, its policy. Workers share nothing
+ * mutable but the counters of listeners and server. */
 #ifndef PENSTOCK_PROXY_WORKER_H
 #define PENSTOCK_PROXY_WORKER_H
 
@@ -16,10 +16,10 @@ struct resolver;
 
 /* What all workers count in; owned by the server. */
 struct server_counts {
-    atomic_ullong ids;      /* connection ids given out */
-    atomic_uint conns;      /* connections now */
-    uint32_t max_conns;     /* 0: no limit */
-    unsigned max_pipes;     /* of each worker */
+    atomic_ullong ids;  /* connection ids given out */
+    atomic_uint conns;  /* connections now */
+    uint32_t max_conns; /* 0: no limit */
+    unsigned max_pipes; /* of each worker */
 };
 
 /* What the main thread can ask of a worker; a later one includes the earlier. */
@@ -28,31 +28,34 @@ enum worker_order { WORKER_SERVE, WORKER_DRAIN, WORKER_END };
 struct worker {
     struct loop loop;
     uv_thread_t thread;
-    uv_async_t wake;              /* an order has come */
-    atomic_int order;             /* enum worker_order */
+    uv_async_t wake;  /* an order has come */
+    atomic_int order; /* enum worker_order */
     enum worker_order obeyed;
     const struct config *config;
     struct server_counts *counts;
     struct resolver *resolver;
-    struct policy *policy;        /* NULL without */
-    struct acceptor *acceptors;   /* one a listener */
+    struct policy *policy;      /* NULL without */
+    struct acceptor *acceptors; /* one a listener */
     size_t n_acceptors;
-    struct list conns;            /* every connection with memory, closed ones with a waiting hook included */
+    struct list conns; /* every connection with memory, closed ones with a waiting hook included */
     size_t n_conns;
-    void (*on_ended)(void *arg);  /* called on the worker's thread as its last act */
+    void (*on_ended)(void *arg); /* called on the worker's thread as its last act */
     void *arg;
     unsigned index;
-    int result;                   /* of loop_deinit */
+    int result; /* of loop_deinit */
     bool started;
 };
 
 /* Prepares on the main thread. Returns 0 or a negative errno; nothing left on failure. */
-int worker_init(struct worker *w, unsigned index, const struct config *config, struct server_counts *counts);
+int worker_init(struct worker *w, unsigned index, const struct config *config,
+                struct server_counts *counts);
 /* Starts accepting on `listeners` and the thread. Returns 0 or a negative errno. */
-int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *), void *arg);
+int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
+                 void *arg);
 /* From any thread. */
 void worker_command(struct worker *w, enum worker_order order);
-/* Waits for the thread (if it was started) and frees all. Returns 0, or an error when handles were left open. */
+/* Waits for the thread (if it was started) and frees all. Returns 0, or an error when handles were
+ * left open. */
 int worker_deinit(struct worker *w);
 
 /* A connection's slot is free again: paused acceptors may go on. */

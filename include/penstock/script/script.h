@@ -17,10 +17,11 @@ struct script_options {
     uint64_t seed;    /* of ps.random(); 0: from the system */
 };
 
-/* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and the policy, or a negative
- * error with file:line, message and traceback in `why`. The VM is closed by policy->ops->free. */
-int script_load(const struct script_options *options, struct loop *loop, struct policy **out, char *why,
-                size_t why_cap);
+/* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and the policy,
+ * or a negative error with file:line, message and traceback in `why`. The VM is closed by
+ * policy->ops->free. */
+int script_load(const struct script_options *options, struct loop *loop, struct policy **out,
+                char *why, size_t why_cap);
 
 /* LuaJIT's version, for --version. */
 const char *script_engine(void);
