@@ -170,6 +170,22 @@ describe("abort:", function()
       p:expect_end { reason = "reset", side = "upstream" }
     end)
 
+  case_from_both_sides("a reset and the other side's end at the same moment are a reset", function(t, mode, side)
+    local p, server = start(t, mode)
+    for i, order in ipairs { "reset first", "end first" } do
+      local a, b = roles(t, p, server, side)
+      a:send "x"
+      b:expect "x"
+      p:signal "STOP" -- so that it sees both at once
+      if order == "end first" then b:finish() end
+      a:reset()
+      if order == "reset first" then b:finish() end
+      p:signal "CONT"
+      b:wait_gone()
+      p:expect_end({ reason = "reset", side = side, detail = "-" }, i)
+    end
+  end)
+
   case("a reader that takes nothing after the other side's reset is given up after the half-close timeout", function(t)
     local server = t:listen("127.0.0.1:0", { rcvbuf = 16 * KB })
     local p = t:penstock { "--half-close-timeout", "500ms", "127.0.0.1:0", server.address }

@@ -1,4 +1,5 @@
-/* What the fuzzers share: the input as a string, in a block of its exact length, so that a read beyond it is seen. */
+/* What the fuzzers share: the input as a string, in a block of its exact length, so that a read
+ * beyond it is seen. */
 #ifndef PENSTOCK_FUZZ_H
 #define PENSTOCK_FUZZ_H
 

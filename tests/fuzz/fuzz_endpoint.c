@@ -1,5 +1,6 @@
-/* endpoint_parse(): what it accepts is complete and reads back the same; what it refuses leaves nothing and says
- * why, in printable characters. The first byte chooses the use and the size of the message. */
+/* endpoint_parse(): what it accepts is complete and reads back the same; what it refuses leaves
+ * nothing and says why, in printable characters. The first byte chooses the use and the size of the
+ * message. */
 #include "fuzz.h"
 
 #include "penstock/base/addr.h"

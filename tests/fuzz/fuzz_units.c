@@ -1,5 +1,5 @@
-/* Times, sizes and numbers: an error touches nothing, a value is within its bounds, and what is printed for people
- * can be read again. */
+/* Times, sizes and numbers: an error touches nothing, a value is within its bounds, and what is
+ * printed for people can be read again. */
 #include "fuzz.h"
 
 #include <errno.h>

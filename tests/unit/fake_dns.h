@@ -1,4 +1,5 @@
-/* A name server inside the test: a UDP socket on the test's own loop that gives every question the same answer. */
+/* A name server inside the test: a UDP socket on the test's own loop that gives every question the
+ * same answer. */
 #ifndef PENSTOCK_TESTS_FAKE_DNS_H
 #define PENSTOCK_TESTS_FAKE_DNS_H
 
@@ -11,14 +12,16 @@ enum fake_dns_mode { FAKE_ANSWER = 0, FAKE_SERVFAIL = 2, FAKE_NXDOMAIN = 3, FAKE
 struct fake_dns {
     struct poller_entry entry;
     enum fake_dns_mode mode;
-    const char *v4[4], *v6[4]; /* FAKE_ANSWER: addresses as text; none of a family means that there is none */
+    const char *v4[4],
+        *v6[4]; /* FAKE_ANSWER: addresses as text; none of a family means that there is none */
     uint32_t ttl_s;
-    bool silent_v6;            /* no answer to questions for IPv6 */
+    bool silent_v6; /* no answer to questions for IPv6 */
     unsigned n_questions;
     char where[32]; /* "127.0.0.1:port", for resolver_new() */
 };
 
-static inline size_t put_answers(unsigned char *at, const char *const addrs[4], unsigned char type, uint32_t ttl_s)
+static inline size_t put_answers(unsigned char *at, const char *const addrs[4], unsigned char type,
+                                 uint32_t ttl_s)
 {
     size_t len = 0;
     for (size_t i = 0; i < 4 && addrs[i]; i++) {

@@ -1,4 +1,5 @@
-/* A relay between real sockets on a real loop, driven by hand: what the tests of net/relay share. */
+/* A relay between real sockets on a real loop, driven by hand: what the tests of net/relay share.
+ */
 #ifndef PENSTOCK_TESTS_RELAY_WORLD_H
 #define PENSTOCK_TESTS_RELAY_WORLD_H
 
@@ -13,7 +14,7 @@ struct world {
     struct relay relay;
     int source, sink;
     uint64_t sent, received;
-    unsigned n_ready;  /* calls of on_ready */
+    unsigned n_ready; /* calls of on_ready */
     bool sink_ended;
     int sink_err;
     /* the script */
@@ -47,7 +48,8 @@ static inline void on_ready(struct relay *r)
     relay_pump(r);
 }
 
-static inline bool on_data(struct relay *r, const char *bytes, size_t n, enum relay_verdict *verdict)
+static inline bool on_data(struct relay *r, const char *bytes, size_t n,
+                           enum relay_verdict *verdict)
 {
     struct world *w = container_of(r, struct world, relay);
     w->n_chunks++;
@@ -78,7 +80,7 @@ static inline struct world *open_world(void **state, enum pair_kind kind)
     return w;
 }
 
-/* --- driving ------------------------------------------------------------------------------------------- */
+/* --- driving ---------------------------------------------------------------------------------- */
 
 static inline size_t feed(struct world *w, size_t n)
 {
@@ -152,8 +154,10 @@ static inline void end_source(struct world *w)
     assert_int_equal(shutdown(w->source, SHUT_WR), 0);
 }
 
-/* `total` bytes in chunks of 1 to `chunk_max`, read in portions of 1 to `read_max`, at random moments. */
-static inline void relay_at_random(struct world *w, uint64_t total, size_t chunk_max, size_t read_max, uint64_t seed)
+/* `total` bytes in chunks of 1 to `chunk_max`, read in portions of 1 to `read_max`, at random
+ * moments. */
+static inline void relay_at_random(struct world *w, uint64_t total, size_t chunk_max,
+                                   size_t read_max, uint64_t seed)
 {
     struct random rnd = {seed};
     uint64_t started = w->f->loop.now_ms;
@@ -181,7 +185,8 @@ static inline void relay_at_random(struct world *w, uint64_t total, size_t chunk
 }
 
 /* A script that changes nothing. */
-static inline bool pass_on(struct world *w, const char *bytes, size_t n, enum relay_verdict *verdict)
+static inline bool pass_on(struct world *w, const char *bytes, size_t n,
+                           enum relay_verdict *verdict)
 {
     (void)verdict; /* RELAY_GO_ON */
     assert_int_equal(relay_write(&w->relay, bytes, n), 0);

@@ -1,5 +1,6 @@
-/* What the tests of core/net and core/proxy share: a loop whose teardown demands that all is closed, and sockets.
- * Every round of the loop is bounded by a guard, so that a lost event fails a test instead of hanging it. */
+/* What the tests of core/net and core/proxy share: a loop whose teardown demands that all is
+ * closed, and sockets. Every round of the loop is bounded by a guard, so that a lost event fails a
+ * test instead of hanging it. */
 #ifndef PENSTOCK_TESTS_SUPPORT_H
 #define PENSTOCK_TESTS_SUPPORT_H
 
@@ -30,11 +31,11 @@
 
 enum { GUARD_MS = 10000, MAX_PIPES = 32 };
 
-/* --- the loop ------------------------------------------------------------------------------------ */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 struct fixture {
     struct loop loop;
-    uv_async_t wake;            /* a worker has one too: libuv alone would never let the loop block */
+    uv_async_t wake; /* a worker has one too: libuv alone would never let the loop block */
     struct timer guard;
     struct loop_task round_end; /* stops loop_run() after one round */
     struct loop_task busy;      /* keeps a round from blocking */
@@ -66,7 +67,8 @@ static inline void on_busy(struct loop_task *task)
 static inline int loop_setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    if (!f || loop_init(&f->loop, 0, MAX_PIPES) || uv_async_init(&f->loop.uv, &f->wake, on_fixture_wake))
+    if (!f || loop_init(&f->loop, 0, MAX_PIPES) ||
+        uv_async_init(&f->loop.uv, &f->wake, on_fixture_wake))
         return -1;
     f->wake.data = f;
     timer_init(&f->guard, on_guard);
@@ -121,7 +123,7 @@ static inline void run_until(struct fixture *f, const bool *done)
     assert_true(*done);
 }
 
-/* --- bytes ----------------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 struct random {
     uint64_t x;
@@ -161,7 +163,7 @@ static inline void assert_bytes(const unsigned char *bytes, size_t n, uint64_t f
             fail_msg("byte %llu is wrong", (unsigned long long)(from + i));
 }
 
-/* --- sockets ------------------------------------------------------------------------------------------ */
+/* --- sockets ---------------------------------------------------------------------------------- */
 
 enum pair_kind { PAIR_UNIX, PAIR_TCP };
 
@@ -214,7 +216,8 @@ static inline int accept_one(int listener)
 static inline void make_pair(enum pair_kind kind, int fds[2])
 {
     if (kind == PAIR_UNIX) {
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+                         0);
         return;
     }
     int listener = listen_ip("127.0.0.1", 0, 16);

@@ -1,4 +1,5 @@
-/* Reaching an upstream: over TCP and UNIX sockets, the next target when one fails, deadlines, and who wins a race. */
+/* Reaching an upstream: over TCP and UNIX sockets, the next target when one fails, deadlines, and
+ * who wins a race. */
 #include "fake_dns.h"
 
 #include <sys/resource.h>
@@ -40,7 +41,8 @@ static int setup(void **state)
         return -1;
     struct fixture *f = *state;
     struct dialling *d = calloc(1, sizeof *d);
-    if (!d || fake_dns_start(&d->dns, f, FAKE_NXDOMAIN) || resolver_new(&f->loop, d->dns.where, &d->resolver))
+    if (!d || fake_dns_start(&d->dns, f, FAKE_NXDOMAIN) ||
+        resolver_new(&f->loop, d->dns.where, &d->resolver))
         return -1;
     d->f = f;
     stream_init(&d->stream, on_stream);
@@ -95,9 +97,13 @@ static void on_dialled(void *arg, const struct dial_result *result)
 
 static void start(struct dialling *d)
 {
-    struct dial_options options = {.loop = &d->f->loop, .resolver = d->resolver, .targets = d->targets,
-                                   .n_targets = d->n_targets, .timeout_ms = d->timeout_ms,
-                                   .socket = &d->socket, .stream = &d->stream};
+    struct dial_options options = {.loop = &d->f->loop,
+                                   .resolver = d->resolver,
+                                   .targets = d->targets,
+                                   .n_targets = d->n_targets,
+                                   .timeout_ms = d->timeout_ms,
+                                   .socket = &d->socket,
+                                   .stream = &d->stream};
     stream_init(&d->stream, on_stream);
     d->starting = true;
     assert_int_equal(dial_start(&options, on_dialled, d, &d->dial), 0);
@@ -173,7 +179,7 @@ static uint16_t port_of(int fd)
     return addr_port(&a);
 }
 
-/* --- one target ---------------------------------------------------------------------------------------- */
+/* --- one target ------------------------------------------------------------------------------- */
 
 static void test_an_address_is_connected_and_the_stream_works(void **state)
 {
@@ -357,7 +363,7 @@ static void test_a_source_of_the_other_family_is_unreachable(void **state)
     close(fd);
 }
 
-/* --- several targets ---------------------------------------------------------------------------------------- */
+/* --- several targets -------------------------------------------------------------------------- */
 
 static void test_the_second_target_is_tried_when_the_first_refuses(void **state)
 {
@@ -405,7 +411,7 @@ static void test_a_target_that_does_not_answer_leaves_time_for_the_next(void **s
     close(listener);
 }
 
-/* --- names ---------------------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 static void test_a_name_whose_first_address_refuses_is_reached_by_its_other(void **state)
 {
@@ -555,7 +561,7 @@ static void test_a_name_server_that_does_not_answer_leaves_time_for_the_next_tar
     close(listener);
 }
 
-/* --- lives ------------------------------------------------------------------------------------------------------- */
+/* --- lives ------------------------------------------------------------------------------------ */
 
 static void test_the_callback_may_dial_again(void **state)
 {

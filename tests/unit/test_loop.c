@@ -7,7 +7,7 @@
 
 #include "penstock/base/clock.h"
 
-/* --- tasks ------------------------------------------------------------------------------------------- */
+/* --- tasks ------------------------------------------------------------------------------------ */
 
 static char trace[64];
 
@@ -135,7 +135,7 @@ static void test_a_ready_task_keeps_the_loop_from_blocking(void **state)
     assert_string_equal(trace, "a");
 }
 
-/* --- timers ------------------------------------------------------------------------------------------- */
+/* --- timers ----------------------------------------------------------------------------------- */
 
 struct ticking {
     struct timer timer;
@@ -207,7 +207,7 @@ static void test_spinning_loses_neither_timers_nor_events(void **state)
     assert_int_equal(f->wakes, 1);
 }
 
-/* --- libuv inside ---------------------------------------------------------------------------------------- */
+/* --- libuv inside ----------------------------------------------------------------------------- */
 
 struct other_thread {
     pthread_t thread;
@@ -281,7 +281,7 @@ static void test_a_timer_and_a_close_of_libuv_are_served(void **state)
     run_until(f, &closed);
 }
 
-/* --- streams of events ------------------------------------------------------------------------------------- */
+/* --- streams of events ------------------------------------------------------------------------ */
 
 struct watched {
     struct poller_entry entry;
@@ -310,7 +310,7 @@ static void test_an_event_of_the_poller_wakes_the_loop(void **state)
     close(fds[1]);
 }
 
-/* --- the end -------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void on_free(struct loop_task *task)
 {

@@ -6,7 +6,7 @@
 struct watched {
     struct poller_entry entry;
     unsigned n_events;
-    unsigned events; /* all that were told */
+    unsigned events;        /* all that were told */
     struct watched *victim; /* closed by the callback */
 };
 

@@ -76,16 +76,21 @@ static uint64_t drain(uint64_t per_second, uint64_t burst, uint64_t step_max_ns,
     return sum + rate_available(&r, end);
 }
 
-static void test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding(void **state)
+static void
+test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding(void **state)
 {
     (void)state;
     static const struct {
         uint64_t per_second, burst, step_ns, time_ns;
     } cases[] = {
-        {1, 1, 1000000, 100000000000},        {3, 3, 1000000, 100000000000},
-        {7, 1, 999983, 60000000000},          {999, 100, 100000, 10000000000},
-        {1000, 0, 50, 3000000},               {65536, 0, 20000, 1000000000},
-        {1000003, 5000, 5000, 500000000},     {1250000000, 0, 10000, 500000000},
+        {1, 1, 1000000, 100000000000},
+        {3, 3, 1000000, 100000000000},
+        {7, 1, 999983, 60000000000},
+        {999, 100, 100000, 10000000000},
+        {1000, 0, 50, 3000000},
+        {65536, 0, 20000, 1000000000},
+        {1000003, 5000, 5000, 500000000},
+        {1250000000, 0, 10000, 500000000},
         {10000000000, 0, 10000, 500000000},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -95,8 +100,8 @@ static void test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_r
             drain(cases[i].per_second, cases[i].burst, cases[i].step_ns, cases[i].time_ns, &steps);
         uint64_t right =
             burst + (uint64_t)((unsigned __int128)cases[i].per_second * cases[i].time_ns / NS);
-        /* Less than a nanosecond a step. A full bucket saves nothing, so a burst of 1 may lose half a step,
-         * too: those cases have steps far below the time of a token. */
+        /* Less than a nanosecond a step. A full bucket saves nothing, so a burst of 1 may lose half
+         * a step, too: those cases have steps far below the time of a token. */
         uint64_t slack = 2 + (uint64_t)((unsigned __int128)cases[i].per_second * steps / NS);
         if (burst == 1)
             slack += sum * cases[i].per_second * cases[i].step_ns / NS * 2;
@@ -150,7 +155,8 @@ int main(void)
         cmocka_unit_test(test_taking_more_than_there_is_leaves_nothing),
         cmocka_unit_test(test_no_more_than_the_burst_is_saved_up),
         cmocka_unit_test(test_a_clock_that_stands_or_jumps_back_gives_nothing),
-        cmocka_unit_test(test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding),
+        cmocka_unit_test(
+            test_never_more_than_the_rate_and_the_burst_and_no_time_is_lost_to_rounding),
         cmocka_unit_test(test_the_wait_is_enough_and_not_a_millisecond_too_long),
         cmocka_unit_test(test_huge_rates_and_times_do_not_overflow),
     };

@@ -25,14 +25,22 @@ static void test_errors_lead_to_the_reason_that_fits(void **state)
         int err;
         enum close_reason reason;
     } cases[] = {
-        {PS_ETIMEOUT, REASON_TIMEOUT},      {-ETIMEDOUT, REASON_TIMEOUT},
-        {PS_EREFUSED, REASON_REFUSED},      {-ECONNREFUSED, REASON_REFUSED},
-        {-ENOENT, REASON_REFUSED},          {PS_EUNREACHABLE, REASON_UNREACHABLE},
-        {-EHOSTUNREACH, REASON_UNREACHABLE}, {-ENETUNREACH, REASON_UNREACHABLE},
-        {PS_ERESET, REASON_RESET},          {-ECONNRESET, REASON_RESET},
-        {-EPIPE, REASON_RESET},             {PS_EDNS, REASON_DNS},
-        {-ENOMEM, REASON_SYSTEM},           {-EMFILE, REASON_SYSTEM},
-        {-EINVAL, REASON_SYSTEM},           {PS_ESYSTEM, REASON_SYSTEM},
+        {PS_ETIMEOUT, REASON_TIMEOUT},
+        {-ETIMEDOUT, REASON_TIMEOUT},
+        {PS_EREFUSED, REASON_REFUSED},
+        {-ECONNREFUSED, REASON_REFUSED},
+        {-ENOENT, REASON_REFUSED},
+        {PS_EUNREACHABLE, REASON_UNREACHABLE},
+        {-EHOSTUNREACH, REASON_UNREACHABLE},
+        {-ENETUNREACH, REASON_UNREACHABLE},
+        {PS_ERESET, REASON_RESET},
+        {-ECONNRESET, REASON_RESET},
+        {-EPIPE, REASON_RESET},
+        {PS_EDNS, REASON_DNS},
+        {-ENOMEM, REASON_SYSTEM},
+        {-EMFILE, REASON_SYSTEM},
+        {-EINVAL, REASON_SYSTEM},
+        {PS_ESYSTEM, REASON_SYSTEM},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(reason_from_err(cases[i].err), cases[i].reason);

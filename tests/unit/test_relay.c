@@ -1,5 +1,5 @@
-/* One direction, on real sockets and a real loop: every byte once and in order, whatever the mode, the chunks and
- * the speed of the other side. */
+/* One direction, on real sockets and a real loop: every byte once and in order, whatever the mode,
+ * the chunks and the speed of the other side. */
 #include "relay_world.h"
 
 static const struct {
@@ -8,11 +8,11 @@ static const struct {
 } loads[] = {
     {20000, 20, 50},
     {700000, 5000, 20000},
-    {2500000, 100000, 20000},   /* the sink is slow: the destination blocks */
+    {2500000, 100000, 20000}, /* the sink is slow: the destination blocks */
     {2500000, 200000, 1000000},
 };
 
-/* --- each mode ------------------------------------------------------------------------------------------- */
+/* --- each mode -------------------------------------------------------------------------------- */
 
 static void relay_loads(void **state, enum relay_choice choice, bool script,
                         bool (*fn)(struct world *, const char *, size_t, enum relay_verdict *))
@@ -66,7 +66,8 @@ static void on_answer(struct loop_task *task)
     relay_pump(&w->relay);
 }
 
-static bool wait_and_pass_on(struct world *w, const char *bytes, size_t n, enum relay_verdict *verdict)
+static bool wait_and_pass_on(struct world *w, const char *bytes, size_t n,
+                             enum relay_verdict *verdict)
 {
     (void)verdict;
     assert_int_equal(w->n_kept, 0); /* one chunk at a time */
@@ -84,7 +85,7 @@ static void test_a_script_that_waits_delivers_every_byte_once_and_in_order(void 
     relay_loads(state, RELAY_CHOICE_AUTO, true, wait_and_pass_on);
 }
 
-/* --- back-pressure ------------------------------------------------------------------------------------------ */
+/* --- back-pressure ---------------------------------------------------------------------------- */
 
 /* Feeds until nothing moves any more while the sink does not read. */
 static void block(struct world *w)
@@ -100,7 +101,8 @@ static void block(struct world *w)
     } while (quiet < 20);
 }
 
-static void blocks_and_recovers(void **state, enum pair_kind kind, enum relay_choice choice, bool script)
+static void blocks_and_recovers(void **state, enum pair_kind kind, enum relay_choice choice,
+                                bool script)
 {
     struct world *w = open_world(state, kind);
     w->script = pass_on;
@@ -176,7 +178,7 @@ static void test_a_pump_ends_its_turn_and_asks_for_another(void **state)
     settle(w);
 }
 
-/* --- ends ------------------------------------------------------------------------------------------------------ */
+/* --- ends ------------------------------------------------------------------------------------- */
 
 static void test_an_end_after_no_byte_at_all_passes(void **state)
 {
@@ -279,7 +281,8 @@ static void destination_breaks(void **state, enum relay_choice choice, bool scri
     assert_true(relay_write(&w->relay, "x", 1) < 0);
 }
 
-static bool try_to_pass_on(struct world *w, const char *bytes, size_t n, enum relay_verdict *verdict)
+static bool try_to_pass_on(struct world *w, const char *bytes, size_t n,
+                           enum relay_verdict *verdict)
 {
     (void)verdict;
     relay_write(&w->relay, bytes, n);
@@ -321,7 +324,7 @@ static void test_a_script_is_told_that_the_destination_takes_no_more(void **stat
     assert_true(w->to.err != 0);
 }
 
-/* --- urgent data ------------------------------------------------------------------------------------------------- */
+/* --- urgent data ------------------------------------------------------------------------------ */
 
 static void urgent_stays_in_place(void **state, enum relay_choice choice, bool script)
 {
@@ -360,7 +363,7 @@ static void test_urgent_data_stays_in_its_place_for_a_script(void **state)
     urgent_stays_in_place(state, RELAY_CHOICE_AUTO, true);
 }
 
-/* --- choosing the mode ----------------------------------------------------------------------------------------------- */
+/* --- choosing the mode ------------------------------------------------------------------------ */
 
 /* Larger than three full reads. */
 static void enlarge(struct world *w)

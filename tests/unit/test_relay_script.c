@@ -43,7 +43,8 @@ static void test_a_script_may_replace_a_chunk_with_more_than_the_destination_tak
     unsigned chunks = w->n_chunks;
     for (unsigned i = 0; i < 5 && relay_held(&w->relay); i++)
         run_ready(w->f);
-    assert_true(!relay_held(&w->relay) || w->n_chunks == chunks); /* no chunk while bytes are held */
+    assert_true(!relay_held(&w->relay) ||
+                w->n_chunks == chunks); /* no chunk while bytes are held */
     while (!w->sink_ended && !is_late(w, started)) {
         run_ready(w->f);
         while (drain(w, 1 << 20))
@@ -88,7 +89,8 @@ static void test_nothing_is_read_while_the_script_waits_and_its_end_waits_too(vo
     assert_int_equal(w->relay.state, RELAY_ENDED);
 }
 
-static bool pass_after_some(struct world *w, const char *bytes, size_t n, enum relay_verdict *verdict)
+static bool pass_after_some(struct world *w, const char *bytes, size_t n,
+                            enum relay_verdict *verdict)
 {
     assert_int_equal(relay_write(&w->relay, bytes, n), 0);
     if (--w->script_left == 0)

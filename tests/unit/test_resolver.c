@@ -1,4 +1,5 @@
-/* Names to addresses: localhost, /etc/hosts, a small name server of the test's own, and none at all. */
+/* Names to addresses: localhost, /etc/hosts, a small name server of the test's own, and none at
+ * all. */
 #include "fake_dns.h"
 
 #include <arpa/inet.h>
@@ -24,7 +25,8 @@ struct asked {
     bool then_doubt;
 };
 
-static void on_done(struct resolver_query *query, int err, const struct addr *addrs, size_t n, const char *why)
+static void on_done(struct resolver_query *query, int err, const struct addr *addrs, size_t n,
+                    const char *why)
 {
     struct asked *a = container_of(query, struct asked, query);
     a->calls++;
@@ -49,7 +51,8 @@ static struct resolver *new_resolver(struct fixture *f, const char *servers)
     return r;
 }
 
-static void ask(struct fixture *f, struct resolver *r, struct asked *a, const char *name, int family)
+static void ask(struct fixture *f, struct resolver *r, struct asked *a, const char *name,
+                int family)
 {
     *a = (struct asked){0};
     resolver_lookup(r, &a->query, name, family, on_done);
@@ -69,7 +72,8 @@ static void assert_first_is(const struct asked *a, const char *text)
 
 static void test_localhost_is_this_machine_and_asks_nobody(void **state)
 {
-    static const char *const names[] = {"localhost", "LocalHost", "localhost.", "a.localhost", "x.y.LOCALHOST."};
+    static const char *const names[] = {"localhost", "LocalHost", "localhost.", "a.localhost",
+                                        "x.y.LOCALHOST."};
     struct resolver *r = new_resolver(*state, no_server);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct asked v4 = {0}, v6 = {0};
@@ -99,8 +103,8 @@ static bool hosts_entry(char ip[64], char name[256])
     bool found = false;
     while (file && !found && fgets(line, sizeof line, file)) {
         struct in_addr in;
-        found = sscanf(line, "%63s %255[^ \t\n#]", ip, name) == 2 && inet_pton(AF_INET, ip, &in) == 1 &&
-                !strstr(name, "localhost");
+        found = sscanf(line, "%63s %255[^ \t\n#]", ip, name) == 2 &&
+                inet_pton(AF_INET, ip, &in) == 1 && !strstr(name, "localhost");
     }
     if (file)
         fclose(file);
@@ -197,7 +201,8 @@ static void test_more_names_than_the_cache_holds_are_all_answered(void **state)
     poller_close(&dns.entry);
 }
 
-static void test_the_addresses_come_in_the_order_of_the_server_and_are_kept_for_their_time(void **state)
+static void
+test_the_addresses_come_in_the_order_of_the_server_and_are_kept_for_their_time(void **state)
 {
     struct fixture *f = *state;
     struct fake_dns dns;

@@ -1,4 +1,5 @@
-/* One endpoint: what reads, writes and closes do to its flags, and what the other side sees of them. */
+/* One endpoint: what reads, writes and closes do to its flags, and what the other side sees of
+ * them. */
 #include "support.h"
 
 #include "penstock/net/stream.h"
@@ -63,12 +64,9 @@ static void test_events_say_what_may_be_tried(void **state)
         unsigned events;
         bool readable, writable, read_on, urgent;
     } cases[] = {
-        {0, false, false, false, false},
-        {POLLER_IN, true, false, false, false},
-        {POLLER_OUT, false, true, false, false},
-        {POLLER_END, true, false, true, false},
-        {POLLER_ERROR, true, true, true, false},
-        {POLLER_URGENT, true, false, true, true},
+        {0, false, false, false, false},         {POLLER_IN, true, false, false, false},
+        {POLLER_OUT, false, true, false, false}, {POLLER_END, true, true, true, false},
+        {POLLER_ERROR, true, true, true, false}, {POLLER_URGENT, true, false, true, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct stream t;
@@ -137,9 +135,38 @@ static void test_a_reset_is_an_end_with_an_error_after_what_came_before(void **s
     assert_int_equal(stream_read(&s, buf, sizeof buf), 4);
     assert_memory_equal(buf, "last", 4);
     assert_true(s.readable);
+    assert_int_equal(s.err, -ECONNRESET); /* told by the event, and kept */
+    assert_true(stream_read(&s, buf, sizeof buf) <= 0);
+    assert_true(s.eof);
+    assert_int_equal(s.err, -ECONNRESET);
+}
+
+static void test_a_reset_that_no_event_has_told_is_seen_by_the_read(void **state)
+{
+    (void)state;
+    char buf[16];
+    abort_socket(far);
+    far = -1;
+    await(s.entry.fd, POLLRDHUP);
     assert_int_equal(stream_read(&s, buf, sizeof buf), -ECONNRESET);
     assert_true(s.eof);
     assert_int_equal(s.err, -ECONNRESET);
+}
+
+static void test_a_reset_behind_an_end_is_still_an_abort(void **state)
+{
+    (void)state;
+    char buf[16];
+    send_all(far, "last", 4);
+    shutdown(far, SHUT_WR);
+    await(s.entry.fd, POLLRDHUP);
+    abort_socket(far);
+    far = -1;
+    await(s.entry.fd, POLLERR);
+    stream_note_events(&s, POLLER_IN | POLLER_END | POLLER_ERROR);
+    assert_int_equal(stream_read(&s, buf, sizeof buf), 4);
+    assert_true(stream_read(&s, buf, sizeof buf) <= 0);
+    assert_true(s.eof && s.err);
 }
 
 static void test_a_blocked_write_clears_writable_and_the_next_event_sets_it(void **state)
@@ -174,7 +201,8 @@ static void test_a_blocked_write_clears_writable_and_the_next_event_sets_it(void
     poller_deinit(&poller);
 }
 
-static void test_a_write_to_an_aborted_side_fails_without_a_signal_and_keeps_the_first_error(void **state)
+static void
+test_a_write_to_an_aborted_side_fails_without_a_signal_and_keeps_the_first_error(void **state)
 {
     (void)state;
     send_all(s.entry.fd, "x", 1); /* unread at close: a reset, for UNIX sockets too */
@@ -268,8 +296,14 @@ static void test_unsent_is_what_the_other_host_has_not_acknowledged(void **state
     assert_int_equal(stream_unsent(&s), 0);
 }
 
-#define on_tcp(name) {#name " (TCP)", name, connect_tcp, close_both, NULL}
-#define on_unix(name) {#name " (UNIX)", name, connect_unix, close_both, NULL}
+#define on_tcp(name)                                                                               \
+    {                                                                                              \
+#name " (TCP)", name, connect_tcp, close_both, NULL                                        \
+    }
+#define on_unix(name)                                                                              \
+    {                                                                                              \
+#name " (UNIX)", name, connect_unix, close_both, NULL                                      \
+    }
 #define on_both(name) on_tcp(name), on_unix(name)
 
 int main(void)
@@ -281,6 +315,8 @@ int main(void)
         on_both(test_a_full_read_does_not),
         on_both(test_a_short_read_after_an_end_reads_on),
         on_tcp(test_a_reset_is_an_end_with_an_error_after_what_came_before),
+        on_tcp(test_a_reset_that_no_event_has_told_is_seen_by_the_read),
+        on_tcp(test_a_reset_behind_an_end_is_still_an_abort),
         on_both(test_a_blocked_write_clears_writable_and_the_next_event_sets_it),
         on_both(test_a_write_to_an_aborted_side_fails_without_a_signal_and_keeps_the_first_error),
         on_tcp(test_what_was_sent_before_an_abort_can_be_read_after_the_failed_write),

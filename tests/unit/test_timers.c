@@ -184,7 +184,8 @@ static void on_again(struct timer *t)
         timers_start(&heap, t, 10);
 }
 
-static void test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run(void **state)
+static void
+test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run(void **state)
 {
     (void)state;
     timer_init(&timers[0], on_again);
@@ -197,14 +198,15 @@ static void test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does, reset),
+        cmocka_unit_test_setup(test_starts_stops_and_runs_in_any_order_do_what_a_sorted_list_does,
+                               reset),
         cmocka_unit_test_setup(test_a_timer_that_is_started_again_only_moves, reset),
         cmocka_unit_test_setup(test_stopping_what_never_started_is_harmless, reset),
         cmocka_unit_test_setup(test_time_zero_is_a_time_too, reset),
         cmocka_unit_test_setup(test_the_wait_is_an_hour_at_most_and_endless_without_timers, reset),
         cmocka_unit_test_setup(test_callbacks_may_stop_and_start_any_timer, reset),
-        cmocka_unit_test_setup(test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run,
-                               reset),
+        cmocka_unit_test_setup(
+            test_a_callback_that_starts_its_timer_in_the_past_is_called_in_the_same_run, reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
