@@ -263,6 +263,9 @@ static const struct option_spec table[] = {
      "how bytes are moved: auto copies what is small and splices what is bulk (default auto)"},
     {GROUP_PROCESS, 0, "spin", "USEC", &type_u32, AT(config.spin_us), 0, 1000000, NULL,
      "poll for so many microseconds before sleeping: latency for CPU time (default 0)"},
+    {GROUP_PROCESS, 0, "gather", "USEC", &type_u32, AT(config.gather_us), 0, 10000, NULL,
+     "pause so many microseconds between rounds while a thread serves nothing but bulk transfers: "
+     "halves their CPU time (default 250; 0 never)"},
     {GROUP_PROCESS, 0, "pid-file", "PATH", &type_pid_file, AT(config.pid_file), 0, 0, NULL,
      "holds the process id from when all is bound to the end"},
 

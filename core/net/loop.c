@@ -6,6 +6,8 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/log.h"
 
+enum { PROMPT_NS = 2000000 }; /* how long one prompt event keeps the loop prompt */
+
 static void read_clock(void *arg)
 {
     struct loop *l = arg;
@@ -19,13 +21,13 @@ static void on_uv_ready(struct poller_entry *entry, unsigned events)
     container_of(entry, struct loop, uv_entry)->uv_dirty = true;
 }
 
-int loop_init(struct loop *l, uint32_t spin_us, unsigned max_pipes)
+int loop_init(struct loop *l, const struct loop_options *options)
 {
-    *l = (struct loop){.spin_us = spin_us, .uv_dirty = true};
+    *l = (struct loop){.options = *options, .uv_dirty = true};
     list_init(&l->ready);
     list_init(&l->deferred);
     buf_pool_init(&l->bufs);
-    pipe_pool_init(&l->pipes, max_pipes);
+    pipe_pool_init(&l->pipes, options->max_pipes);
     read_clock(l);
     int err = poller_init(&l->poller);
     if (err)
@@ -75,7 +77,7 @@ static int block_ms(struct loop *l)
 /* Polls for spin_us before it blocks: a wake-up of a sleeping core costs more than that. */
 static int spin(struct loop *l)
 {
-    uint64_t until = l->now_ns + (uint64_t)l->spin_us * 1000;
+    uint64_t until = l->now_ns + (uint64_t)l->options.spin_us * 1000;
     do {
         if (poller_wait(&l->poller, 0, read_clock, l))
             return 1;
@@ -83,12 +85,27 @@ static int spin(struct loop *l)
     return 0;
 }
 
+/* While a worker does nothing but move bulk data, each wake-up would find a few segments and cost
+ * as much as moving many. Sleeping between rounds lets them gather in the sockets' buffers, which
+ * are far larger than what a link brings in that time. Anything else that was served lately, a
+ * connection or a small message, forbids it. */
+static void gather(struct loop *l)
+{
+    struct timespec pause = {.tv_nsec = (long)l->options.gather_us * 1000};
+    if (!l->bulk)
+        return;
+    l->bulk = false;
+    if (l->options.gather_us && !l->options.spin_us && l->now_ns - l->prompt_ns > PROMPT_NS)
+        nanosleep(&pause, NULL);
+}
+
 static void wait_for_events(struct loop *l)
 {
+    gather(l);
     int timeout = block_ms(l);
-    if (timeout != 0 && l->spin_us && spin(l))
+    if (timeout != 0 && l->options.spin_us && spin(l))
         return;
-    if (l->spin_us && timeout != 0)
+    if (l->options.spin_us && timeout != 0)
         timeout = block_ms(l);
     poller_wait(&l->poller, timeout, read_clock, l);
 }

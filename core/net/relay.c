@@ -212,6 +212,7 @@ static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
     }
     count(r, (size_t)n);
     note_read(r, (size_t)n);
+    loop_served_prompt(r->loop);
     return (size_t)n;
 }
 
@@ -302,6 +303,7 @@ static enum step splice_on(struct relay *r)
     if (n == 0)
         return copy(r); /* the end, or an urgent mark with the end behind it: recv() knows */
     count(r, (size_t)n);
+    loop_served_bulk(r->loop);
     r->pipe->held_bytes = (size_t)n;
     r->small_splices = n < SPLICE_WORTH ? r->small_splices + 1 : 0;
     if (r->small_splices == SMALL_SPLICES && r->choice == RELAY_CHOICE_AUTO) {

@@ -386,6 +386,7 @@ static bool accept_one(struct acceptor *a)
         refuse(a, fd, &client);
         return true;
     }
+    loop_served_prompt(&a->worker->loop);
     if (client.sa.sa_family == AF_UNIX)
         set_options(fd, &l->config->socket, AF_UNIX);
     int err = conn_start(a->worker, l, fd, &client);

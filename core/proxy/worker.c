@@ -67,7 +67,9 @@ int worker_init(struct worker *w, unsigned index, const struct config *config,
 {
     *w = (struct worker){.index = index, .config = config, .counts = counts};
     list_init(&w->conns);
-    int err = loop_init(&w->loop, config->spin_us, counts->max_pipes);
+    struct loop_options options = {
+        .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
+    int err = loop_init(&w->loop, &options);
     if (err)
         return err;
     err = uv_async_init(&w->loop.uv, &w->wake, on_wake);

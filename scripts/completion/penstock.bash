@@ -32,7 +32,7 @@ _penstock_value() {
     --connect-timeout | --first-byte-timeout | --idle-timeout | --half-close-timeout | \
         --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
-    --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | \
+    --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
         --bind-source | --resolver) ;; # a number or an address: nothing to offer
     *) return 1 ;;
     esac
@@ -62,7 +62,7 @@ _penstock() {
             --connect-timeout --first-byte-timeout --idle-timeout --half-close-timeout \
             --life-timeout --drain-timeout \
             --bind-source --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
-            --workers --mode --spin --pid-file \
+            --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \
             -V --version -h --help"
         ;;

@@ -1,6 +1,6 @@
 -- How connections end: half-closes pass, aborts stay aborts, and what was received is delivered first.
 local e2e = require "tests.e2e.support.case"
-local case, case_in_modes, bulk, sys = e2e.case, e2e.case_in_modes, e2e.bulk, e2e.sys
+local case, case_in_modes, bulk = e2e.case, e2e.case_in_modes, e2e.bulk
 
 local KB, MB = 1024, 1024 * 1024
 
@@ -176,11 +176,11 @@ describe("abort:", function()
       local a, b = roles(t, p, server, side)
       a:send "x"
       b:expect "x"
-      p:signal "STOP" -- so that it sees both at once
+      p:freeze() -- so that it sees both at once
       if order == "end first" then b:finish() end
       a:reset()
       if order == "reset first" then b:finish() end
-      p:signal "CONT"
+      p:thaw()
       b:wait_gone()
       p:expect_end({ reason = "reset", side = side, detail = "-" }, i)
     end

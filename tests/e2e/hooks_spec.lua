@@ -29,7 +29,8 @@ describe("accept hook:", function()
   end)
 
   case("ps.deny with reset and a reason resets the client and logs the reason", function(t)
-    local p, server = start(t, 'return { accept = function() return ps.deny { reset = true, reason = "no_entry" } end }')
+    local p, server = start(t, [[
+      return { accept = function() return ps.deny { reset = true, reason = "no_entry" } end }]])
     t:connect(p):expect_reset()
     p:expect_end { reason = "denied", detail = "no_entry" }
     expect_nobody(server)
@@ -491,9 +492,9 @@ describe("errors in hooks:", function()
           if conn.seq == 1 then explode() end
           return before and before(conn, ...)
         end
-        return policy]]):format(hook == "failed" and t:refusing().address or server.address, server.address, hook, hook),
-        { target = "-" })
-      local client = t:connect(p):send "first"
+        return policy]]):format(hook == "failed" and t:refusing().address or server.address, server.address, hook,
+        hook), { target = "-" })
+      local client = t:connect(p):offer "first"
       if hook == "close" then
         t:accept(server):expect("first"):close()
         client:finish()

@@ -217,7 +217,7 @@ describe("deadlines:", function()
   end)
 
   case_in_modes("half-closed: a real transfer is not cut", function(t, mode)
-    local p, client, upstream = start(t, { "--mode", mode, "--half-close-timeout", "1s" })
+    local _, client, upstream = start(t, { "--mode", mode, "--half-close-timeout", "1s" })
     client:finish()
     upstream:expect_eof()
     local text = bulk.text(0, 64 * KB)
@@ -238,7 +238,9 @@ describe("deadlines:", function()
   end)
 
   case("0 switches a deadline off", function(t)
-    local p, client, upstream = start(t, { "--idle-timeout", "0", "--half-close-timeout", "0", "--connect-timeout", "0" })
+    local p, client, upstream = start(t, {
+      "--idle-timeout", "0", "--half-close-timeout", "0", "--connect-timeout", "0",
+    })
     client:finish()
     upstream:expect_eof()
     sys.pass(A_WHILE)
@@ -261,8 +263,8 @@ describe("out of descriptors:", function()
     local p = t:penstock({ "127.0.0.1:0", server.address }, { descriptors = 120 })
     local room = tonumber(p.err:match "room for (%d+) connections")
     assert.is_true(room > 0 and room < 60)
-    local clients, upstreams = {}, {}
-    for i = 1, room + 20 do clients[i] = t:connect(p):send "here" end
+    local upstreams = {}
+    for _ = 1, room + 20 do t:connect(p):send "here" end
     for i = 1, room do upstreams[i] = t:accept(server) end
     p:log "max%-conns %d+ (reached)"
     expect_rest(p)

@@ -96,7 +96,8 @@ describe("nginx and curl:", function()
 
   case_with("nginx curl", "a download that its client breaks off leaves nothing behind", function(t)
     local p = t:penstock { "127.0.0.1:0", start_nginx(t) }
-    local curl = t:spawn { "curl", "-sS", "--limit-rate", "100K", "-o", "/dev/null", ("http://%s/big"):format(p.address) }
+    local url = ("http://%s/big"):format(p.address)
+    local curl = t:spawn { "curl", "-sS", "--limit-rate", "100K", "-o", "/dev/null", url }
     sys.wait_until(function() return p:descriptors() > 20 end, sys.now() + 0.5)
     curl:kill()
     local line = p:access()

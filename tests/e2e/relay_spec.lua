@@ -129,7 +129,7 @@ describe("relay:", function()
 end)
 
 describe("addresses:", function()
-  local function expect_way(t, p, listener, address)
+  local function expect_way(t, listener, address)
     local client = t:connect(address)
     local upstream = t:accept(listener)
     client:send "there"
@@ -156,8 +156,8 @@ describe("addresses:", function()
   case("[::]:0 takes clients of both families", function(t)
     local server = t:listen()
     local p = t:penstock { "[::]:0", server.address }
-    expect_way(t, p, server, "127.0.0.1:" .. p.port)
-    expect_way(t, p, server, "[::1]:" .. p.port)
+    expect_way(t, server, "127.0.0.1:" .. p.port)
+    expect_way(t, server, "[::1]:" .. p.port)
   end)
 
   case("a bare port listens on loopback only and the log says so", function(t)
@@ -165,14 +165,14 @@ describe("addresses:", function()
     local p = t:penstock { "0", server.address }
     assert.matches("^127%.0%.0%.1:%d+$", p.address)
     assert.matches("this machine only", p.err)
-    expect_way(t, p, server, p.address)
+    expect_way(t, server, p.address)
     assert.is_nil((t:try_connect("127.0.0.2:" .. p.port)))
   end)
 
   case(":0 listens on every IPv4 address", function(t)
     local server = t:listen()
     local p = t:penstock { ":0", server.address }
-    expect_way(t, p, server, "127.0.0.2:" .. p.port)
+    expect_way(t, server, "127.0.0.2:" .. p.port)
   end)
 
   case_in_modes("UNIX sockets on both sides carry bytes", function(t, mode)
@@ -193,23 +193,23 @@ describe("addresses:", function()
     t:listen("unix:" .. folder .. "/listen"):close() -- the file stays
     local server = t:listen()
     local p = t:penstock { "unix:" .. folder .. "/listen", server.address }
-    expect_way(t, p, server, p.address)
+    expect_way(t, server, p.address)
   end)
 
   case("several LISTEN TARGET pairs go each to its own target", function(t)
     local a, b, c = t:listen(), t:listen(), t:listen()
     local p = t:penstock { "127.0.0.1:0", a.address, "0", b.address, "[::1]:0", c.address }
     assert.equal(3, #p.addresses)
-    expect_way(t, p, b, p.addresses[2])
-    expect_way(t, p, a, p.addresses[1])
-    expect_way(t, p, c, p.addresses[3])
+    expect_way(t, b, p.addresses[2])
+    expect_way(t, a, p.addresses[1])
+    expect_way(t, c, p.addresses[3])
   end)
 
   case("a comma list of LISTEN goes to one target", function(t)
     local server = t:listen()
     local p = t:penstock { "127.0.0.1:0,[::1]:0,127.0.0.2:0", server.address }
     assert.equal(3, #p.addresses)
-    for _, address in ipairs(p.addresses) do expect_way(t, p, server, address) end
+    for _, address in ipairs(p.addresses) do expect_way(t, server, address) end
   end)
 
   -- Ranges need fixed ports: three in a row that are free now. Somebody else may take one before penstock does, so
@@ -235,13 +235,13 @@ describe("addresses:", function()
     local from = free_range(t, 3)
     local p = t:penstock { ("127.0.0.1:%d-%d"):format(from, from + 2), ("127.0.0.1:%d-%d"):format(to, to + 2) }
     assert.same({ from, from + 1, from + 2 }, p.ports)
-    for i = 0, 2 do expect_way(t, p, servers[i], p.addresses[i + 1]) end
+    for i = 0, 2 do expect_way(t, servers[i], p.addresses[i + 1]) end
   end)
 
   case("a port range to one port brings every client there", function(t)
     local server = t:listen()
     local from = free_range(t, 3)
     local p = t:penstock { ("127.0.0.1:%d-%d"):format(from, from + 2), server.address }
-    for i = 1, 3 do expect_way(t, p, server, p.addresses[i]) end
+    for i = 1, 3 do expect_way(t, server, p.addresses[i]) end
   end)
 end)

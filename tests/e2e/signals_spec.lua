@@ -37,11 +37,11 @@ describe("TERM and INT:", function()
     local server = t:listen()
     local p = t:penstock { "127.0.0.1:0", server.address }
     t:expect_echo(p, server)
-    p:signal "STOP" -- so that all of these are in the backlog at once
+    p:freeze() -- so that all of these are in the backlog at once
     local clients = {}
     for i = 1, 10 do clients[i] = t:connect(p):send "late" end
     p:signal "TERM"
-    p:signal "CONT"
+    p:thaw()
     for _ = 1, 10 do t:accept(server):expect("late"):send("served"):finish() end
     for i = 1, 10 do clients[i]:expect "served" end
   end)

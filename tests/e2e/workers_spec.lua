@@ -79,7 +79,7 @@ describe("workers:", function()
     local server = t:listen()
     local p = t:penstock { "--workers", "4", "--max-per-ip", "5", "127.0.0.1:0", server.address }
     local clients = {}
-    for i = 1, 30 do clients[i] = t:connect(p):send "x" end
+    for i = 1, 30 do clients[i] = t:connect(p):offer "x" end
     for _ = 1, 5 do t:accept(server) end
     assert.is_nil(server:try_accept(0.2))
     local refused = 0

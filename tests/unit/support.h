@@ -67,7 +67,7 @@ static inline void on_busy(struct loop_task *task)
 static inline int loop_setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    if (!f || loop_init(&f->loop, 0, MAX_PIPES) ||
+    if (!f || loop_init(&f->loop, &(struct loop_options){.max_pipes = MAX_PIPES}) ||
         uv_async_init(&f->loop.uv, &f->wake, on_fixture_wake))
         return -1;
     f->wake.data = f;

@@ -324,7 +324,7 @@ static void test_the_end_of_a_loop_runs_deferred_tasks_and_close_callbacks(void 
     uv_async_t async;
     bool closed = false;
     unsigned fds = count_fds();
-    assert_int_equal(loop_init(&loop, 0, 4), 0);
+    assert_int_equal(loop_init(&loop, &(struct loop_options){.max_pipes = 4}), 0);
     assert_int_equal(uv_async_init(&loop.uv, &async, NULL), 0);
     async.data = &closed;
     uv_close((uv_handle_t *)&async, on_uv_closed);
@@ -372,7 +372,7 @@ static void test_a_handle_left_open_is_an_error_and_is_logged(void **state)
     uv_async_t async;
     uv_timer_t timer;
     char text[2048];
-    assert_int_equal(loop_init(&d.loop, 0, 4), 0);
+    assert_int_equal(loop_init(&d.loop, &(struct loop_options){.max_pipes = 4}), 0);
     assert_int_equal(uv_async_init(&d.loop.uv, &async, NULL), 0);
     assert_int_equal(uv_timer_init(&d.loop.uv, &timer), 0);
     capture_stderr(run_deinit, &d, text, sizeof text);

@@ -107,6 +107,7 @@ static void test_what_is_not_asked_for_has_its_documented_default(void **state)
     assert_int_equal(config.drain_ms, 30000);
     assert_int_equal(config.max_conns, 0);
     assert_int_equal(config.spin_us, 0);
+    assert_int_equal(config.gather_us, 250);
     assert_int_equal(config.workers, options_auto_workers());
     assert_int_equal(config.log.level, LOG_INFO);
     assert_int_equal(config.log.format, LOG_TEXT);
@@ -119,14 +120,21 @@ static void test_what_is_not_asked_for_has_its_documented_default(void **state)
 static void test_help_tells_the_defaults_that_hold(void **state)
 {
     (void)state;
-    static const char *const told[][2] = {
-        {"connect-timeout", "default 5s"},    {"idle-timeout", "default 1h"},
-        {"half-close-timeout", "default 1m"}, {"drain-timeout", "default 30s"},
-        {"life-timeout", "default off"},      {"first-byte-timeout", "default off"},
-        {"backlog", "default 4096"},          {"log", "default info"},
-        {"log-format", "default text"},       {"mode", "default auto"},
-        {"workers", "default auto"},          {"nodelay", "the default"},
-        {"keepalive", "default off"},         {"spin", "default 0"}};
+    static const char *const told[][2] = {{"connect-timeout", "default 5s"},
+                                          {"idle-timeout", "default 1h"},
+                                          {"half-close-timeout", "default 1m"},
+                                          {"drain-timeout", "default 30s"},
+                                          {"life-timeout", "default off"},
+                                          {"first-byte-timeout", "default off"},
+                                          {"backlog", "default 4096"},
+                                          {"log", "default info"},
+                                          {"log-format", "default text"},
+                                          {"mode", "default auto"},
+                                          {"workers", "default auto"},
+                                          {"nodelay", "the default"},
+                                          {"keepalive", "default off"},
+                                          {"spin", "default 0"},
+                                          {"gather", "default 250"}};
     for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
         assert_non_null(strstr(options_find(told[i][0])->help, told[i][1]));
 }
@@ -380,10 +388,11 @@ static void test_a_keepalive_under_a_second_is_not_turned_off(void **state)
 static void test_process_options_are_read(void **state)
 {
     (void)state;
-    assert_int_equal(accept_options("--workers 3 --mode splice --spin 50")->relay,
+    assert_int_equal(accept_options("--workers 3 --mode splice --spin 50 --gather 7")->relay,
                      RELAY_CHOICE_SPLICE);
     assert_int_equal(config.workers, 3);
     assert_int_equal(config.spin_us, 50);
+    assert_int_equal(config.gather_us, 7);
     assert_int_equal(accept_options("--mode copy")->relay, RELAY_CHOICE_COPY);
     assert_int_equal(accept_options("--mode auto")->relay, RELAY_CHOICE_AUTO);
     accept_options("--pid-file /run/p.pid --seed 18446744073709551615 --jit --unsafe-lua");

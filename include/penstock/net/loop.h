@@ -23,6 +23,13 @@ struct loop_task {
     void (*run)(struct loop_task *task);
 };
 
+struct loop_options {
+    uint32_t spin_us;   /* poll that long before blocking; 0: block at once */
+    uint32_t gather_us; /* while only bulk transfers run: let bytes gather that long between rounds;
+                           0: never */
+    unsigned max_pipes; /* pipes for splice at once */
+};
+
 struct loop {
     uv_loop_t uv;
     struct poller poller;
@@ -33,13 +40,15 @@ struct loop {
     struct list deferred;    /* loop_task: run after the batch, mostly to free memory */
     struct buf_pool bufs;
     struct pipe_pool pipes;
-    uint32_t spin_us;
-    bool uv_dirty; /* libuv handles were touched outside of libuv's callbacks */
+    struct loop_options options;
+    uint64_t prompt_ns; /* last time something was served that wants promptness */
+    bool bulk;          /* this round moved bulk data */
+    bool uv_dirty;      /* libuv handles were touched outside of libuv's callbacks */
     bool stopping;
 };
 
 /* Returns 0 or a negative errno; nothing is left on failure. */
-int loop_init(struct loop *l, uint32_t spin_us, unsigned max_pipes);
+int loop_init(struct loop *l, const struct loop_options *options);
 /* Runs until loop_stop(). Then: close every handle and connection, loop_deinit(). */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
@@ -60,6 +69,18 @@ void loop_ready(struct loop *l, struct loop_task *task);
 void loop_defer(struct loop *l, struct loop_task *task);
 /* Removes a task that is queued by either; harmless otherwise. */
 void loop_forget(struct loop_task *task);
+
+/* Tells the loop what was served: bulk data, which gains from gathering, or anything else, which
+ * does not. Every wake-up for a few segments costs as much as moving 64 KiB; see
+ * docs/benchmarks.md. */
+static inline void loop_served_bulk(struct loop *l)
+{
+    l->bulk = true;
+}
+static inline void loop_served_prompt(struct loop *l)
+{
+    l->prompt_ns = l->now_ns;
+}
 
 static inline void loop_timer(struct loop *l, struct timer *t, uint64_t in_ms)
 {

@@ -29,13 +29,13 @@ local function encode(address)
     return un, 2 + #path + 1, AF_UNIX
   end
   local host, port = address:match "^%[(.+)%]:(%d+)$"
-  local family, sa = AF_INET6, nil
+  local family = AF_INET6
   if not host then
     host, port = address:match "^([%d.]+):(%d+)$"
     family = AF_INET
   end
   assert(host, "not an address: " .. address)
-  sa = ffi.new(family == AF_INET and "struct sockaddr_in" or "struct sockaddr_in6")
+  local sa = ffi.new(family == AF_INET and "struct sockaddr_in" or "struct sockaddr_in6")
   sa.family, sa.port = family, C.htons(tonumber(port))
   assert(C.inet_pton(family, host, sa.addr) == 1, "not an address: " .. address)
   return sa, ffi.sizeof(sa), family
@@ -102,6 +102,7 @@ function Socket:send_from(memory, n)
   end
   local errno = ffi.errno()
   if errno == sys.EAGAIN or errno == sys.EINTR then return 0 end
+  if errno == sys.ECONNRESET then self.aborted = "ECONNRESET" end -- told once: recv() will say 0
   return nil, sys.errno_name(errno)
 end
 
@@ -118,6 +119,13 @@ function Socket:send(text)
   return self
 end
 
+-- Sends to somebody who may have reset the connection already.
+function Socket:offer(text)
+  local n, why = self:send_from(ffi.cast("const uint8_t *", text), #text)
+  assert(n == #text or why == "ECONNRESET" or why == "EPIPE", why)
+  return self
+end
+
 -- Sends one byte with the urgent mark behind it.
 function Socket:send_urgent(byte)
   if C.send(self.fd, byte, #byte, bit.bor(MSG_OOB, MSG_NOSIGNAL)) ~= #byte then sys.fail("send MSG_OOB", 2) end
@@ -127,13 +135,12 @@ end
 
 -- Receives into the scratch memory what is there. Returns memory and count; nil and "again", "eof" or errno name.
 function Socket:receive_now(max)
-  if self.aborted then return nil, self.aborted end
   local n = tonumber(C.recv(self.fd, scratch, math.min(max or CHUNK, CHUNK), 0))
   if n > 0 then
     self.got = self.got + n
     return scratch, n
   end
-  if n == 0 then return nil, "eof" end
+  if n == 0 then return nil, self.aborted or "eof" end
   local errno = ffi.errno()
   if errno == sys.EAGAIN or errno == sys.EINTR then return nil, "again" end
   return nil, sys.errno_name(errno)

@@ -46,7 +46,7 @@ local function drain(self, name)
 end
 
 -- In the child: never returns.
-local function become(argv, argc, options, out, err)
+local function become(argv, options, out, err)
   C.prctl(PR_SET_PDEATHSIG, ffi.cast("unsigned long", process.signals.KILL))
   if options.descriptors then
     local limit = ffi.new("struct rlimit", options.descriptors, options.descriptors)
@@ -74,7 +74,7 @@ function process.start(argv, options)
     if to < 0 then sys.fail(options.stderr) end
   end
   self.pid = C.fork()
-  if self.pid == 0 then become(args, #argv, options, out_w, to) end
+  if self.pid == 0 then become(args, options, out_w, to) end
   if self.pid < 0 then sys.fail "fork" end
   C.close(out_w)
   C.close(err_w)
@@ -102,6 +102,23 @@ end
 function Process:signal(name)
   assert(self.pid, "it has ended")
   C.kill(self.pid, process.signals[name])
+end
+
+-- Stops all its threads, so that what happens until thaw() comes to it at once.
+function Process:freeze()
+  self:signal "STOP"
+  local frozen = sys.wait_until(function()
+    for task in lfs.dir(("/proc/%d/task"):format(self.pid)) do
+      local stat = task:find "^%d" and sys.read_file(("/proc/%d/task/%s/stat"):format(self.pid, task))
+      if stat and not stat:find "%) T " then return false end
+    end
+    return true
+  end)
+  assert(frozen, "it does not stop")
+end
+
+function Process:thaw()
+  self:signal "CONT"
 end
 
 -- Waits for its end. Returns the exit status (128 + n after signal n), or nil when it still runs.
