@@ -558,17 +558,32 @@ describe("errors in hooks:", function()
     t:expect_echo(p, server)
   end)
 
+  local hog = [[return { data = function(c)
+    if c.seq > 1 then return end
+    local hog = {}
+    for i = 1, 1e9 do hog[i] = ("x"):rep(%s) .. i end
+  end }]]
+
   case("a script that hogs memory costs that connection; the process lives", function(t)
     t:expect_error "script error"
-    local p, server = start(t, [[return { data = function(c)
-      if c.seq > 1 then return end
-      local hog = {}
-      for i = 1, 1e9 do hog[i] = ("x"):rep(1e6) .. i end
-    end }]])
+    local p, server = start(t, hog:format "1e5")
     local client = t:pair(p, server)
     client:send "x"
     client:expect_reset()
     p:expect_end { reason = "script" }
+    t:expect_echo(p, server)
+  end)
+
+  case("a script that hogs memory by the gigabyte is stopped by the cap of its heap, not by the system's", function(t)
+    t:expect_error "script error"
+    local p, server = start(t, hog:format "1e7")
+    if p:sanitizer() then return end -- its own memory would count
+    p:limit_memory(8 * 1024 * MB) -- spares the machine when there is no cap
+    local client = t:pair(p, server)
+    client:send "x"
+    client:expect_reset()
+    p:expect_end { reason = "script" }
+    assert.is_true(p:memory_kb "VmHWM" < MB, ("%d kB were in use"):format(p:memory_kb "VmHWM"))
     t:expect_echo(p, server)
   end)
 
@@ -578,8 +593,10 @@ describe("errors in hooks:", function()
     local client, upstream = t:pair(p, server)
     client:send "good"
     upstream:expect "good"
+    p:freeze() -- so that the end is there before the hook fails
     client:send "bad"
     client:finish()
+    p:thaw()
     upstream:expect_reset()
   end)
 end)

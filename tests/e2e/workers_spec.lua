@@ -109,7 +109,7 @@ describe("workers:", function()
     p:signal "TERM"
     -- What the kernel gave to penstock is served; a client in no one's backlog any more is reset by the kernel.
     while served < 200 do
-      local upstream = server:try_accept(0.5)
+      local upstream = server:try_accept(2)
       if not upstream then break end
       upstream:expect("hello"):send("bye"):finish()
       upstream:close()

@@ -67,7 +67,8 @@ local function is_over(t)
 end
 
 -- Runs transfers { from = socket, to = socket, bytes =, offset = (in the pattern), finish = (half-close at the end),
--- close = (close at the end), chunk = f() (size of the next write), read = f() (size of the next read) } at once until all have arrived.
+-- close = (close at the end), chunk = f() (size of the next write), read = f() (size of the next read) } at once until
+-- all have arrived.
 function bulk.run(transfers)
   for i, t in ipairs(transfers) do
     t.put, t.got = t.put or 0, t.got or 0

@@ -9,7 +9,7 @@ local process = {}
 
 local O_NONBLOCK, O_CLOEXEC = 0x800, 0x80000
 local SYS_PIDFD_OPEN, F_SETPIPE_SZ = 434, 1031
-local PR_SET_PDEATHSIG, RLIMIT_NOFILE = 1, 7
+local PR_SET_PDEATHSIG, RLIMIT_NOFILE, RLIMIT_AS = 1, 7, 9
 local WNOHANG = 1
 
 process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, TERM = 15, CONT = 18, STOP = 19 }
@@ -190,6 +190,12 @@ function Process:limit_descriptors(more)
   C.prlimit64(self.pid, RLIMIT_NOFILE, nil, limit)
   limit.rlim_cur = n
   if C.prlimit64(self.pid, RLIMIT_NOFILE, limit, nil) ~= 0 then sys.fail "prlimit" end
+end
+
+-- Sets the limit of its address space while it runs. Not for sanitizers: they need all there is.
+function Process:limit_memory(bytes)
+  local limit = ffi.new("struct rlimit", bytes, bytes)
+  if C.prlimit64(self.pid, RLIMIT_AS, limit, nil) ~= 0 then sys.fail "prlimit" end
 end
 
 -- "address", "thread" or nil: the sanitizer it was built with.
