@@ -130,7 +130,7 @@ backend b
     assert.equal(("small file\n"):rep(40), run(t, {
       "curl", "-sS", "-Z", "--parallel-max", "10", ("http://%s/small?[1-40]"):format(address),
     }))
-    haproxy:kill()
+    haproxy:terminate()
     p:access(2)
   end)
 end)

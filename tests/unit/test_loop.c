@@ -197,7 +197,7 @@ static void test_spinning_loses_neither_timers_nor_events(void **state)
 {
     struct fixture *f = *state;
     struct ticking t;
-    f->loop.spin_us = 200;
+    f->loop.options.spin_us = 200;
     run_ready(f);
     start_ticking(&t, f, 5);
     run_until(f, &t.done);

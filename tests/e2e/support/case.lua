@@ -239,7 +239,7 @@ end
 local function clean_up(self)
   for _, thing in ipairs(self.things) do thing:close() end
   for _, p in ipairs(self.servers) do p:kill() end
-  for _, child in ipairs(self.others) do child:kill() end
+  for _, child in ipairs(self.others) do child:terminate() end
   if self.path then sys.remove_folder(self.path) end
 end
 

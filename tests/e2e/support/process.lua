@@ -138,6 +138,13 @@ function Process:wait(seconds)
   return self.status
 end
 
+-- Asks it to end, so that it can end its own children; without ceremony when it does not.
+function Process:terminate()
+  if self.status then return end
+  self:signal "TERM"
+  if not self:wait(5) then self:kill() end
+end
+
 -- Ends it without ceremony.
 function Process:kill()
   if self.status then return end
