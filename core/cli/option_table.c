@@ -265,7 +265,7 @@ static const struct option_spec table[] = {
      "poll for so many microseconds before sleeping: latency for CPU time (default 0)"},
     {GROUP_PROCESS, 0, "gather", "USEC", &type_u32, AT(config.gather_us), 0, 10000, NULL,
      "pause so many microseconds between rounds while a thread serves nothing but bulk transfers: "
-     "halves their CPU time (default 250; 0 never)"},
+     "halves their CPU time (default 400; 0 never)"},
     {GROUP_PROCESS, 0, "pid-file", "PATH", &type_pid_file, AT(config.pid_file), 0, 0, NULL,
      "holds the process id from when all is bound to the end"},
 

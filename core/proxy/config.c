@@ -9,7 +9,7 @@ void config_init(struct config *c)
     *c = (struct config){
         .workers = 1,
         .drain_ms = 30000,
-        .gather_us = 250,
+        .gather_us = 400,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},
     };
 }

@@ -1,7 +1,11 @@
 /* The allocator of a VM: LuaJIT's own, which is faster than malloc() for small blocks, with a store
  * of large blocks in front. LuaJIT maps and unmaps every block of 128 KiB and more; for a data hook
  * that is two such strings for each chunk of a bulk transfer, and the page faults cost more than
- * the script. */
+ * the script.
+ *
+ * It also keeps the cap: a script that passes HEAP_CAP_BYTES gets "not enough memory", an error
+ * like any other. Only while Lua runs protected, since elsewhere that error would end the process.
+ */
 #include "script_priv.h"
 
 enum { LARGE_BYTES = 32 * 1024, ROUND_BYTES = 4096, KEPT_BYTES_MAX = 4 << 20 };
@@ -50,10 +54,9 @@ static void keep(struct heap *h, void *block, size_t cap)
     h->kept_bytes += cap;
 }
 
-/* lua_Alloc. A large block is always as long as rounded(its size). */
-static void *allocate(void *arg, void *block, size_t old_size, size_t new_size)
+/* A large block is always as long as rounded(its size). */
+static void *get(struct heap *h, void *block, size_t old_size, size_t new_size)
 {
-    struct heap *h = arg;
     if (old_size < LARGE_BYTES && new_size < LARGE_BYTES)
         return h->next(h->next_arg, block, old_size, new_size);
     size_t old_cap = rounded(old_size), new_cap = rounded(new_size);
@@ -66,6 +69,19 @@ static void *allocate(void *arg, void *block, size_t old_size, size_t new_size)
         return kept ? kept : h->next(h->next_arg, NULL, 0, new_cap);
     }
     return old_cap == new_cap ? block : h->next(h->next_arg, block, old_cap, new_cap);
+}
+
+/* lua_Alloc. */
+static void *allocate(void *arg, void *block, size_t old_size, size_t new_size)
+{
+    struct heap *h = arg;
+    ptrdiff_t more = (ptrdiff_t)new_size - (ptrdiff_t)old_size;
+    if (more > 0 && h->guarded && h->used_bytes + more > HEAP_CAP_BYTES)
+        return NULL;
+    void *got = get(h, block, old_size, new_size);
+    if (got || !new_size)
+        h->used_bytes += more;
+    return got;
 }
 
 lua_State *heap_new_state(struct heap *h)

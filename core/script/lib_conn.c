@@ -248,9 +248,9 @@ static int conn_tag_method(lua_State *L)
     if (!value)
         return luaL_error(L, "%s: the value is a string, number or boolean, not %s", call,
                           luaL_typename(L, 3));
-    struct conn *c = live(L, s);
+    struct conn *c = s->conn; /* in the close hook, too: its tags belong into the access line */
     if (!c)
-        return 2;
+        return live(L, s) ? 0 : 2;
     return push_result(L, conn_tag(c, key, key_len, value, value_len));
 }
 

@@ -275,7 +275,11 @@ static enum task_end enter(struct task *t)
     vm->current = vm->entering = t;
     vm->run++;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->door); // stack: …, door
-    if (lua_pcall(L, 0, 1, 0) == 0) {
+    bool guarded = vm->heap.guarded;
+    vm->heap.guarded = true;
+    int status = lua_pcall(L, 0, 1, 0);
+    vm->heap.guarded = guarded;
+    if (status == 0) {
         end = (enum task_end)lua_tointeger(L, -1);
     } else { /* out of memory, or the results made no sense; stack: …, message */
         end = TASK_FAILED;
@@ -297,6 +301,8 @@ static enum task_end enter(struct task *t)
         else if (t->co)
             lua_settop(t->co, 0);
     }
+    if (end == TASK_FAILED && !outer && vm->heap.used_bytes > HEAP_CAP_BYTES / 2)
+        lua_gc(L, LUA_GCCOLLECT, 0); /* what the failed hook hoarded must not fail the next one */
     return end;
 }
 

@@ -178,7 +178,7 @@ _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *righ
 
 /* ---- memory (heap.c) ---- */
 
-enum { HEAP_KEPT = 24 };
+enum { HEAP_KEPT = 24, HEAP_CAP_BYTES = 256 << 20 };
 
 struct heap {
     lua_Alloc next; /* LuaJIT's own allocator */
@@ -188,10 +188,12 @@ struct heap {
         size_t cap;
     } kept[HEAP_KEPT]; /* free blocks, oldest first */
     size_t n_kept, kept_bytes;
+    ptrdiff_t used_bytes; /* by Lua, since the state was made */
+    bool guarded;         /* protected Lua runs: over the cap, it gets no more memory */
 };
 
-/* A Lua state whose large blocks are kept for reuse; `h` is zeroed and outlives it. NULL when out
- * of memory. */
+/* A Lua state with a cap on its heap, whose large blocks are kept for reuse; `h` is zeroed and
+ * outlives it. NULL when out of memory. */
 lua_State *heap_new_state(struct heap *h);
 void heap_close_state(struct heap *h, lua_State *L);
 

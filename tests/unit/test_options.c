@@ -107,7 +107,7 @@ static void test_what_is_not_asked_for_has_its_documented_default(void **state)
     assert_int_equal(config.drain_ms, 30000);
     assert_int_equal(config.max_conns, 0);
     assert_int_equal(config.spin_us, 0);
-    assert_int_equal(config.gather_us, 250);
+    assert_int_equal(config.gather_us, 400);
     assert_int_equal(config.workers, options_auto_workers());
     assert_int_equal(config.log.level, LOG_INFO);
     assert_int_equal(config.log.format, LOG_TEXT);
@@ -134,7 +134,7 @@ static void test_help_tells_the_defaults_that_hold(void **state)
                                           {"nodelay", "the default"},
                                           {"keepalive", "default off"},
                                           {"spin", "default 0"},
-                                          {"gather", "default 250"}};
+                                          {"gather", "default 400"}};
     for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
         assert_non_null(strstr(options_find(told[i][0])->help, told[i][1]));
 }
