@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 enum {
-    FULL_READS = 3,           /* full reads in a row that show a bulk transfer */
-    SMALL_SPLICES = 8,        /* splices in a row under SPLICE_WORTH that show it is over */
-    SPLICE_WORTH = 16 * 1024, /* copying is cheaper below (docs/benchmarks.md) */
-    STEPS_PER_TURN = 16,      /* then others have their turn */
+    FULL_READS = 3,            /* full reads in a row that show a bulk transfer */
+    SMALL_SPLICES = 8,         /* splices in a row under SPLICE_WORTH that show it is over */
+    SPLICE_MOST = 1024 * 1024, /* bytes a splice; a pipe's capacity bounds it, too */
+    SPLICE_WORTH = 16 * 1024,  /* copying is cheaper below (docs/benchmarks.md) */
+    STEPS_PER_TURN = 16,       /* then others have their turn */
 };
 
 /* A bandwidth limit of one direction. */
@@ -286,7 +287,7 @@ static enum step splice_failed(struct relay *r)
 
 static enum step splice_on(struct relay *r)
 {
-    size_t want = allowance(r, BUF_POOL_LARGE * 4);
+    size_t want = allowance(r, SPLICE_MOST);
     if (!want)
         return STOP;
     if (!r->pipe)

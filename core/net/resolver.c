@@ -359,10 +359,11 @@ static void evict(struct resolver *r)
 static struct cache_entry *new_entry(struct resolver *r, const char *name, int family)
 {
     evict(r);
-    struct cache_entry *e = calloc(1, sizeof *e + strlen(name) + 1);
+    size_t size = strlen(name) + 1;
+    struct cache_entry *e = calloc(1, sizeof *e + size);
     if (!e)
         return NULL;
-    strcpy(e->name, name);
+    memcpy(e->name, name, size);
     e->family = family;
     e->resolver = r;
     list_init(&e->waiters);

@@ -27,7 +27,7 @@ struct clients *clients_new(void)
     if (!t)
         return NULL;
     t->n_buckets = FIRST_SIZE;
-    t->buckets = calloc(t->n_buckets, sizeof *t->buckets);
+    t->buckets = calloc(t->n_buckets, sizeof(struct client *));
     if (!t->buckets || uv_mutex_init(&t->lock)) {
         free(t->buckets);
         free(t);
@@ -72,7 +72,7 @@ static struct client **find(struct clients *t, const struct addr_key *key)
 static void grow(struct clients *t)
 {
     size_t n = t->n_buckets * 2;
-    struct client **old = t->buckets, **buckets = calloc(n, sizeof *buckets);
+    struct client **old = t->buckets, **buckets = calloc(n, sizeof(struct client *));
     if (!buckets)
         return; /* longer chains, no harm */
     size_t n_old = t->n_buckets;

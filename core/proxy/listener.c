@@ -148,10 +148,13 @@ static void close_fds(struct listener *l)
     l->n_fds = 0;
 }
 
-static const char *advice(int err)
+static const char *advice(int err, enum endpoint_kind kind)
 {
     switch (err) {
     case -EADDRINUSE:
+        if (kind == ENDPOINT_UNIX)
+            return " (another process listens there, or a file is in the way: remove it, or choose "
+                   "another path)";
         return " (another process listens there: stop it, or choose another port)";
     case -EACCES:
         return " (ports under 1024 need root or CAP_NET_BIND_SERVICE; a UNIX socket needs a "
@@ -201,7 +204,7 @@ fail:
     close_fds(l);
     clients_free(l->clients);
     snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
-             advice(err));
+             advice(err, config->bind.kind));
     return err;
 }
 
@@ -347,7 +350,7 @@ static void refuse(struct acceptor *a, int fd, const struct addr *client)
 /* The client's address as struct addr: AF_UNIX carries no path. */
 static int accept_client(int listen_fd, struct addr *client)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {.ss_family = AF_UNIX};
     socklen_t len = sizeof ss;
     int fd = accept4(listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     *client = (struct addr){0};
