@@ -219,7 +219,7 @@ static const struct option_spec table[] = {
     {GROUP_LIMITS, 0, "max-conns-listener", "N", &type_u32, AT(each.limits.conns), 0, UINT32_MAX, NULL,
      "connections at once of each listener; more wait in the backlog"},
     {GROUP_LIMITS, 0, "max-per-ip", "N", &type_u32, AT(each.limits.per_ip), 0, UINT32_MAX, NULL,
-     "connections at once of one client address (IPv6: of one /64); more are closed"},
+     "connections at once of one client address (IPv6: of one /64); more are reset"},
     {GROUP_LIMITS, 0, "max-rate", "N", &type_u32, AT(each.limits.rate), 0, UINT32_MAX, NULL,
      "new connections a second of each listener; more wait in the backlog"},
     {GROUP_LIMITS, 0, "rate-up", "SIZE", &type_size64, AT(each.limits.up_bytes), 0, INT64_MAX, NULL,

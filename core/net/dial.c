@@ -80,7 +80,8 @@ static void drop_attempt(struct attempt *a)
 
 static void drop_attempts(struct dial *d)
 {
-    list_for_each(node, tmp, &d->attempts) drop_attempt(container_of(node, struct attempt, node));
+    list_for_each (node, tmp, &d->attempts)
+        drop_attempt(container_of(node, struct attempt, node));
 }
 
 static void drop_direct(struct dial *d)

@@ -9,7 +9,7 @@ enum {
     FULL_READS = 3,            /* full reads in a row that show a bulk transfer */
     SMALL_SPLICES = 8,         /* splices in a row under SPLICE_WORTH that show it is over */
     SPLICE_MOST = 1024 * 1024, /* bytes a splice; a pipe's capacity bounds it, too */
-    SPLICE_WORTH = 16 * 1024,  /* copying is cheaper below (docs/benchmarks.md) */
+    SPLICE_WORTH = 16 * 1024,  /* copying is cheaper below */
     STEPS_PER_TURN = 16,       /* then others have their turn */
 };
 

@@ -93,8 +93,7 @@ static void free_socket(struct loop_task *task)
 
 static struct resolver_socket *find_socket(struct resolver *r, int fd)
 {
-    list_for_each(node, tmp, &r->sockets)
-    {
+    list_for_each (node, tmp, &r->sockets) {
         struct resolver_socket *s = container_of(node, struct resolver_socket, node);
         if (s->entry.fd == fd)
             return s;
@@ -198,8 +197,7 @@ void resolver_free(struct resolver *r)
     r->freeing = true;
     ares_destroy(r->channel); /* calls back with ARES_EDESTRUCTION */
     timers_stop(&r->loop->timers, &r->timer);
-    list_for_each(node, tmp, &r->cache)
-    {
+    list_for_each (node, tmp, &r->cache) {
         struct cache_entry *e = container_of(node, struct cache_entry, node);
         while (!list_is_empty(&e->waiters))
             resolver_cancel(container_of(e->waiters.next, struct resolver_query, node));
@@ -332,8 +330,7 @@ static void ask(struct cache_entry *e)
 
 static struct cache_entry *find_entry(struct resolver *r, const char *name, int family)
 {
-    list_for_each(node, tmp, &r->cache)
-    {
+    list_for_each (node, tmp, &r->cache) {
         struct cache_entry *e = container_of(node, struct cache_entry, node);
         if (e->family == family && strcasecmp(e->name, name) == 0) {
             list_remove(node);
@@ -346,8 +343,7 @@ static struct cache_entry *find_entry(struct resolver *r, const char *name, int 
 
 static void evict(struct resolver *r)
 {
-    list_for_each(node, tmp, &r->cache)
-    {
+    list_for_each (node, tmp, &r->cache) {
         struct cache_entry *e = container_of(node, struct cache_entry, node);
         if (r->n_cached < CACHE_MAX)
             return;

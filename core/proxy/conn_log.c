@@ -29,9 +29,9 @@ const char *conn_failed_detail(const struct conn *c)
 {
     if (c->failed_why)
         return c->failed_why;
-    return c->failed_err == PS_ETIMEOUT  ? "connect"
-           : c->failed_err > PS_ETIMEOUT ? err_text(c->failed_err)
-                                         : "";
+    if (c->failed_err == PS_ETIMEOUT)
+        return "connect";
+    return reason_from_err(c->failed_err) == REASON_SYSTEM ? err_text(c->failed_err) : "";
 }
 
 static struct conn_tag *find_tag(struct conn *c, const char *key, size_t key_len, size_t *n)

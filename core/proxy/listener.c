@@ -341,7 +341,8 @@ static void refuse(struct acceptor *a, int fd, const struct addr *client)
     give_back(a);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     close(fd);
-    unsigned long long n = atomic_fetch_add(&a->listener->limited, 1) + 1;
+    atomic_fetch_add(&a->listener->limited, 1);
+    unsigned long long n = atomic_fetch_add(&a->listener->refused, 1) + 1;
     if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
         log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)", a->listener->name,
                  a->listener->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);

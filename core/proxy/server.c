@@ -32,7 +32,6 @@ struct server {
     uv_async_t ended; /* a worker's thread is about to end */
     atomic_uint n_ended;
     enum worker_order order;
-    int result;
 };
 
 /* --- descriptors

@@ -14,8 +14,7 @@
 
 static void end_conns(struct worker *w)
 {
-    list_for_each(node, tmp, &w->conns)
-    {
+    list_for_each (node, tmp, &w->conns) {
         struct conn *c = container_of(node, struct conn, node);
         conn_hold(c); /* dropped below: the close may be the end of it */
         conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, "");
@@ -98,13 +97,17 @@ static void run(void *arg)
     w->on_ended(w->arg);
 }
 
+/* Whatever ulimit -s says: half of it is Lua's (SCRIPT_STACK_BYTES). */
+enum { STACK_BYTES = 8 << 20 };
+
 /* Signals are the main thread's. */
 static int create_thread(struct worker *w)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int err = uv_thread_create(&w->thread, run, w);
+    uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_BYTES};
+    int err = uv_thread_create_ex(&w->thread, &options, run, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return err;
 }

@@ -76,8 +76,10 @@ static void *allocate(void *arg, void *block, size_t old_size, size_t new_size)
 {
     struct heap *h = arg;
     ptrdiff_t more = (ptrdiff_t)new_size - (ptrdiff_t)old_size;
-    if (more > 0 && h->guarded && h->used_bytes + more > HEAP_CAP_BYTES)
+    if (more > 0 && h->guarded && h->used_bytes + more > HEAP_CAP_BYTES) {
+        h->refused = true;
         return NULL;
+    }
     void *got = get(h, block, old_size, new_size);
     if (got || !new_size)
         h->used_bytes += more;

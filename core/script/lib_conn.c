@@ -70,9 +70,9 @@ static void push_client(lua_State *L, struct conn *c)
 
 static void push_upstream(lua_State *L, struct conn *c)
 {
-    char text[256];
+    char text[ADDR_TEXT_MAX];
     lua_createtable(L, 0, 2);
-    set_string(L, "name", conn_upstream_text(c, text, sizeof text));
+    set_string(L, "name", c->targets ? c->targets->items[c->target].text : "-");
     set_string(L, "addr", addr_format(&c->upstream_addr, text, sizeof text));
 }
 
@@ -263,8 +263,7 @@ static int ask_close(lua_State *L, const char *call, bool reset)
         return 2;
     s->closing = true;
     s->reset = reset;
-    list_for_each(node, next, &s->tasks)
-    {
+    list_for_each (node, next, &s->tasks) {
         struct task *t = container_of(node, struct task, of_conn);
         if (t->state == TASK_RUNNING)
             t->cancelled = true;

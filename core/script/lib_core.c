@@ -154,6 +154,9 @@ static int log_write(lua_State *L)
     return 0;
 }
 
+/* Registry key of string.format as it was before any policy could change it. */
+#define FORMAT "penstock.format"
+
 void lib_log_push(lua_State *L, uint64_t conn_id)
 {
     static const struct {
@@ -165,16 +168,15 @@ void lib_log_push(lua_State *L, uint64_t conn_id)
 #undef X
     };
     lua_createtable(L, 0, sizeof levels / sizeof *levels);
-    lua_getglobal(L, "string");
-    lua_getfield(L, -1, "format"); // stack: …, log, string, format
+    lua_getfield(L, LUA_REGISTRYINDEX, FORMAT); // stack: …, log, format
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         lua_pushinteger(L, levels[i].level);
         lua_pushnumber(L, (lua_Number)conn_id);
         lua_pushvalue(L, -3);
-        lua_pushcclosure(L, log_write, 3); // stack: …, log, string, format, function
-        lua_setfield(L, -4, levels[i].name);
+        lua_pushcclosure(L, log_write, 3); // stack: …, log, format, function
+        lua_setfield(L, -3, levels[i].name);
     }
-    lua_pop(L, 2); // stack: …, log
+    lua_pop(L, 1); // stack: …, log
 }
 
 /* write(text): what print() became */
@@ -186,6 +188,19 @@ static int core_write(lua_State *L)
     struct conn *c = vm->current ? vm->current->conn : NULL;
     if (log_enabled(LOG_INFO))
         log_bytes(LOG_INFO, c ? c->id : 0, text, len);
+    return 0;
+}
+
+/* check_stack(): LuaJIT does not count how deep C functions nest (a gsub callback that calls gsub,
+ * a coroutine that resumes another), and an overflow would end the process. Called before each such
+ * step. */
+static int core_check_stack(lua_State *L)
+{
+    const struct vm *vm = vm_of(L);
+    char here;
+    ptrdiff_t deep = vm->stack_base ? vm->stack_base - &here : 0;
+    if (deep > SCRIPT_STACK_BYTES || -deep > SCRIPT_STACK_BYTES)
+        return luaL_error(L, "C stack overflow (callbacks or coroutines nested too deeply)");
     return 0;
 }
 
@@ -218,9 +233,18 @@ static void push_folder(lua_State *L, const char *path)
 void lib_core_push(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"time_ms", core_time_ms},        {"sleep", core_sleep}, {"random", core_random},
-        {"abort_wait", sched_abort_wait}, {"write", core_write}, {NULL, NULL},
+        {"time_ms", core_time_ms},
+        {"sleep", core_sleep},
+        {"random", core_random},
+        {"abort_wait", sched_abort_wait},
+        {"write", core_write},
+        {"check_stack", core_check_stack},
+        {NULL, NULL},
     };
+    lua_getglobal(L, "string");
+    lua_getfield(L, -1, "format");
+    lua_setfield(L, LUA_REGISTRYINDEX, FORMAT);
+    lua_pop(L, 1);
     lua_newtable(L);
     lua_pushlightuserdata(L, vm);
     luaL_setfuncs(L, functions, 1); // stack: …, core

@@ -282,10 +282,9 @@ static void close_hook(struct policy *p, struct conn *c, const struct conn_info 
 /* The first task of the connection that waits and has not been cancelled yet. */
 static struct task *next_waiting(struct script_conn *script)
 {
-    list_for_each(node, next, &script->tasks)
-    {
+    list_for_each (node, next, &script->tasks) {
         struct task *t = container_of(node, struct task, of_conn);
-        if (t->state == TASK_WAITING && !t->cancelled && t->hook != HOOK_CLOSE)
+        if (t->state == TASK_WAITING && !t->cancelled)
             return t;
     }
     return NULL;
@@ -297,10 +296,9 @@ static void cancel(struct policy *p, struct conn *c)
     if (!script)
         return;
     conn_hold(c); /* dropped below: the tasks drop theirs */
-    list_for_each(node, next, &script->tasks) if (container_of(node, struct task, of_conn)->state ==
-                                                  TASK_RUNNING)
-        container_of(node, struct task, of_conn)
-            ->cancelled = true;
+    list_for_each (node, next, &script->tasks)
+        if (container_of(node, struct task, of_conn)->state == TASK_RUNNING)
+            container_of(node, struct task, of_conn)->cancelled = true;
     for (struct task *t = next_waiting(script); t; t = next_waiting(script))
         sched_cancel(t);
     policy_run_closes(vm_from(p));

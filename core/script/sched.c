@@ -117,8 +117,10 @@ void sched_release(struct task *t)
 
 void sched_deinit(struct vm *vm)
 {
-    list_for_each(node, next, &vm->busy) task_free(container_of(node, struct task, node));
-    list_for_each(node, next, &vm->idle) task_free(container_of(node, struct task, node));
+    list_for_each (node, next, &vm->busy)
+        task_free(container_of(node, struct task, node));
+    list_for_each (node, next, &vm->idle)
+        task_free(container_of(node, struct task, node));
     vm->n_idle = 0;
 }
 
@@ -275,6 +277,8 @@ static enum task_end enter(struct task *t)
     vm->current = vm->entering = t;
     vm->run++;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->door); // stack: …, door
+    if (!outer)
+        vm->stack_base = (const char *)__builtin_frame_address(0);
     bool guarded = vm->heap.guarded;
     vm->heap.guarded = true;
     int status = lua_pcall(L, 0, 1, 0);
@@ -301,8 +305,10 @@ static enum task_end enter(struct task *t)
         else if (t->co)
             lua_settop(t->co, 0);
     }
-    if (end == TASK_FAILED && !outer && vm->heap.used_bytes > HEAP_CAP_BYTES / 2)
-        lua_gc(L, LUA_GCCOLLECT, 0); /* what the failed hook hoarded must not fail the next one */
+    if (vm->heap.refused && !outer) { /* what the failed hook hoarded must not fail the next one */
+        vm->heap.refused = false;
+        lua_gc(L, LUA_GCCOLLECT, 0);
+    }
     return end;
 }
 

@@ -179,6 +179,8 @@ _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *righ
 /* ---- memory (heap.c) ---- */
 
 enum { HEAP_KEPT = 24, HEAP_CAP_BYTES = 256 << 20 };
+/* C stack that Lua may use: half of a worker's (worker.c). */
+enum { SCRIPT_STACK_BYTES = 4 << 20 };
 
 struct heap {
     lua_Alloc next; /* LuaJIT's own allocator */
@@ -190,6 +192,7 @@ struct heap {
     size_t n_kept, kept_bytes;
     ptrdiff_t used_bytes; /* by Lua, since the state was made */
     bool guarded;         /* protected Lua runs: over the cap, it gets no more memory */
+    bool refused;         /* it has been refused some since the last collection */
 };
 
 /* A Lua state with a cap on its heap, whose large blocks are kept for reuse; `h` is zeroed and
@@ -203,6 +206,7 @@ struct vm {
     struct policy policy; /* first: what the proxy layer sees */
     lua_State *L;
     struct heap heap;
+    const char *stack_base; /* where the C stack stood when Lua was entered, NULL before */
     struct loop *loop;
     struct task *current;   /* running now */
     struct task *entering;  /* argument of the door */

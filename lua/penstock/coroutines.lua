@@ -2,12 +2,13 @@
 -- through every resume up to the scheduler, which resumes the hook's coroutine; that passes the answer back down.
 
 -- make(raw, core) -> table. `raw` is LuaJIT's library; core.WAIT is the value a wait yields, core.tasks the set of
--- the hooks' own coroutines, core.abort_wait() undoes a wait just begun.
+-- the hooks' own coroutines, core.abort_wait() undoes a wait just begun,
+-- core.check_stack() raises before the C stack is used up.
 return function(raw, core)
   local resume, yield, create = raw.resume, raw.yield, raw.create
   local running, yieldable, status = raw.running, raw.isyieldable, raw.status
   local WAIT, tasks, abort_wait, boundary = core.WAIT, core.tasks, core.abort_wait, core.BOUNDARY
-  local type, error = type, error
+  local type, error, check_stack = type, error, core.check_stack
   local waiting = setmetatable({}, { __mode = "k" }) -- coroutines of the script with a wait inside
 
   local pass
@@ -30,6 +31,7 @@ return function(raw, core)
   local library = {}
 
   function library.resume(co, ...)
+    check_stack() -- each nested resume is deeper in C
     if tasks[co] then return false, "cannot resume the coroutine of a hook" end
     if waiting[co] then return false, "cannot resume a coroutine that waits" end
     return pass(co, resume(co, ...))

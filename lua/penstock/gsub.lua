@@ -3,8 +3,9 @@
 -- with a zero byte too, where LuaJIT takes it for the end.
 local find, type = string.find, type
 
--- gsub(original, replace) -> the function to put in its place
-return function(original, replace)
+-- gsub(original, replace, check_stack) -> the function to put in its place. check_stack() raises before the C stack
+-- is used up: each gsub whose callback calls gsub puts 8 KiB there.
+return function(original, replace, check_stack)
   local plain, n_plain = {}, 0 -- pattern -> true | false
 
   local function is_plain(pattern)
@@ -26,6 +27,7 @@ return function(original, replace)
         end
       end
     end
+    check_stack()
     return original(s, pattern, by, n)
   end
 end

@@ -53,7 +53,7 @@ function ps.deny(options)
 end
 
 -- Lua's own libraries.
-string.gsub = require "penstock.gsub"(string.gsub, core.replace)
+string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)
 _G.coroutine = require "penstock.coroutines"(coroutine, core)
 package.loaded.coroutine = coroutine
 math.randomseed(core.random(2 ^ 31))

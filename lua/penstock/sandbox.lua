@@ -3,7 +3,7 @@
 
 local allowed = {
   os = { "clock", "date", "difftime", "getenv", "time" },
-  debug = { "getinfo", "traceback" },
+  debug = { "traceback" }, -- getinfo hands out functions that were never meant for scripts
   jit = { "version", "version_num", "os", "arch" },
   package = { "loaded", "preload", "loaders", "path", "config", "searchpath", "seeall" },
 }
@@ -48,5 +48,18 @@ return function(G, buffer_methods)
   for _, name in ipairs(removed) do
     G[name], loaded[name], package.preload[name] = nil, nil, nil
   end
-  for _, name in ipairs(unsafe_buffer) do buffer_methods[name] = nil end
+  -- The methods of string.buffer are their own metatable: scripts get a copy, without the metamethods.
+  local methods = {}
+  for name, method in pairs(buffer_methods) do
+    if not name:find "^__" then methods[name] = method end
+  end
+  for _, name in ipairs(unsafe_buffer) do methods[name] = nil end
+  buffer_methods.__index = methods
+  local setfenv = G.setfenv
+  function G.setfenv(f, env)
+    -- 0 is the coroutine, which other hooks use after this one; the level counts this function in.
+    if f == 0 then error("setfenv(0) is not for policies", 2) end
+    local of = setfenv(type(f) == "number" and f + 1 or f, env) -- no tail call: it would change the levels
+    return of
+  end
 end

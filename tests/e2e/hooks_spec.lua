@@ -587,6 +587,35 @@ describe("errors in hooks:", function()
     t:expect_echo(p, server)
   end)
 
+  for how, code in pairs {
+    ["gsub callbacks"] = 'local function f(s) return (s:gsub("%b()", function(x) return f(x:sub(2, -2)) end)) end f(("("):rep(30000) .. (")"):rep(30000))',
+    coroutines = "local function f() coroutine.wrap(f)() end f()",
+  } do
+    case(how .. " nested without end cost that connection; the process lives", function(t)
+      t:expect_error "script error"
+      local p, server = start(t, ("return { data = function(c, d, s) if s == 'deep' then %s end end }"):format(code))
+      local client = t:pair(p, server)
+      client:send "deep"
+      client:expect_reset()
+      p:expect_end { reason = "script" }
+      t:expect_echo(p, server)
+    end)
+  end
+
+  case("what scripts are given has no way to internal functions and metatables", function(t)
+    local p, server = start(t, [[
+      assert(debug.getinfo == nil and debug.sethook == nil and io == nil)
+      local methods = require "string.buffer".new().__index
+      assert(methods == nil, "the metatable of string.buffer is in reach")
+      assert(tostring(require "string.buffer".new():put("a", 1)) == "a1")
+      assert(not pcall(setfenv, 0, {}))
+      setfenv(1, setmetatable({ mine = true }, { __index = getfenv(0) }))
+      assert(mine)
+      string = nil
+      return { data = function(conn) conn.log.info("still %d", 1) end }]])
+    t:expect_echo(p, server)
+  end)
+
   case("what came before the error in the stream is not delivered as a clean end", function(t)
     t:expect_error "script error"
     local p, server = start(t, 'return { data = function(c, d, s) if s:find "bad" then error "boom" end end }')

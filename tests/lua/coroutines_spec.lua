@@ -29,6 +29,7 @@ before_each(function()
   aborted, tasks = 0, setmetatable({}, { __mode = "k" })
   library = require "penstock.coroutines"(raw, {
     WAIT = WAIT, BOUNDARY = "boundary", tasks = tasks, abort_wait = function() aborted = aborted + 1 end,
+    check_stack = function() end,
   })
 end)
 

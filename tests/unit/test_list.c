@@ -77,8 +77,7 @@ static void a_visitor_may_remove_the_node_it_visits(void **state)
 {
     struct list *head = *state;
     int visits = 0;
-    list_for_each(pos, tmp, head)
-    {
+    list_for_each (pos, tmp, head) {
         visits++;
         if (container_of(pos, struct item, node)->number != 2)
             list_remove(pos);

@@ -35,7 +35,7 @@ struct dial_options {
 };
 
 struct dial_result {
-    int err;             /* 0, or why the last attempt failed (err.h code) */
+    int err; /* 0, or why the last attempt failed: a code of err.h, or -EMFILE, -ENFILE, -ENOMEM */
     size_t target;       /* index of the target connected, or last tried */
     struct addr address; /* the address connected, or last tried; AF_UNSPEC when none was */
     const char *why;     /* PS_EDNS: what the resolver said; static storage, else NULL */

@@ -2,7 +2,7 @@
  *
  * The thread blocks in the poller; libuv's own backend descriptor is one entry of it, and libuv is
  * run without blocking when that fires or when it has timers or closing handles. So a relayed byte
- * costs no system call that libuv makes for itself (two fewer for each wake-up than the other way
+ * costs no system call that libuv makes for itself (one fewer for each wake-up than the other way
  * round, docs/architecture.md). */
 #ifndef PENSTOCK_NET_LOOP_H
 #define PENSTOCK_NET_LOOP_H
@@ -72,7 +72,7 @@ void loop_forget(struct loop_task *task);
 
 /* Tells the loop what was served: bulk data, which gains from gathering, or anything else, which
  * does not. Every wake-up for a few segments costs as much as moving 64 KiB; see
- * docs/benchmarks.md. */
+ * docs/architecture.md. */
 static inline void loop_served_bulk(struct loop *l)
 {
     l->bulk = true;

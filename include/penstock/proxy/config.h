@@ -1,4 +1,4 @@
-/* What a server is to do: filled from the command line or from Lua, read-only once the server has
+/* What a server is to do: filled from the command line, read-only once the server has
  * started. Whoever makes a config owns it; config_deinit() frees all it points to. */
 #ifndef PENSTOCK_PROXY_CONFIG_H
 #define PENSTOCK_PROXY_CONFIG_H
@@ -53,7 +53,8 @@ struct config {
     size_t n_listeners;
     char *policy;       /* path of the policy file, NULL without */
     uint32_t workers;   /* threads, at least 1 */
-    uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: no limit */
+    uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: what ulimit -n has
+                           room for */
     uint64_t drain_ms;  /* after TERM: how long connections may live on; default 30 s */
     uint32_t spin_us;   /* poll that long before blocking; default 0 */
     uint32_t gather_us; /* pause between rounds while only bulk transfers run; default 400 */

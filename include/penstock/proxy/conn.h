@@ -70,7 +70,7 @@ struct conn {
     uint64_t active_ms;         /* last byte moved, monotonic */
     uint64_t half_closed_ms;    /* start of the present half-closed window; 0 while none */
     uint64_t half_closed_bytes; /* bytes moved when it began */
-    uint32_t refs;              /* 1 while not closed + 1 for each hook that waits */
+    uint32_t refs;              /* who holds it: docs/lifetime.md */
     int failed_err;             /* HOOK_FAILED: why the last dial failed */
     const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
     uint64_t linger_ms;         /* LINGER: when the other side last took something */
@@ -103,9 +103,9 @@ struct conn_info {
  * also on failure. Returns 0 or a negative errno. */
 int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client);
 
-/* Ends it with one reason: cancels waiting hooks, closes both sockets (RST for RESET and SCRIPT, or
- * when `reset` was asked for), writes the access line, calls the close hook. The first call wins;
- * later ones do nothing. */
+/* Ends it with one reason: cancels waiting hooks, closes both sockets (FIN for EOF and DENIED, and
+ * for CLOSED when no direction holds bytes; else RST), calls the close hook, writes the access
+ * line. The first call wins; later ones do nothing. */
 void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
 /* The same, both sides ended by RST. */
 void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
@@ -132,17 +132,12 @@ static inline struct relay *conn_relay(struct conn *c, enum relay_direction dir)
 /* Sets a tag for the access log; a key set again is replaced. Returns 0, -ENOMEM, or PS_ELIMIT over
  * 32 tags or 1 KiB in one. */
 int conn_tag(struct conn *c, const char *key, size_t key_len, const char *value, size_t value_len);
-/* Key to value of a tag list entry. */
-static inline const char *conn_tag_key(const struct conn_tag *tag)
-{
-    return tag->text;
-}
-
 /* The loop it runs on. */
 struct loop *conn_loop(const struct conn *c);
 /* Name of its listener. */
 const char *conn_listener_name(const struct conn *c);
-/* Text of the destination connected or last tried, "-" without one. Returns `buf`. */
+/* The address connected (a UNIX socket: its path), else the destination last tried; "-" without
+ * one. Returns `buf`. */
 const char *conn_upstream_text(const struct conn *c, char *buf, size_t cap);
 
 #endif

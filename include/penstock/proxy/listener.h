@@ -28,6 +28,7 @@ struct listener {
     int *fds; /* one a worker (SO_REUSEPORT), or one for all (UNIX); -1 when closed */
     unsigned n_fds;
     struct clients *clients; /* NULL without a limit per client */
+    atomic_ullong refused;   /* clients over the limit per client */
     uv_mutex_t rate_lock;
     struct rate rate;
     atomic_ullong seq; /* connections accepted so far */

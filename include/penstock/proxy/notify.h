@@ -2,7 +2,7 @@
 #ifndef PENSTOCK_PROXY_NOTIFY_H
 #define PENSTOCK_PROXY_NOTIFY_H
 
-/* Sends `state` ("READY=1", "STOPPING=1\nSTATUS=…") to $NOTIFY_SOCKET; does nothing when that is
+/* Sends `state` ("READY=1", "STOPPING=1") to $NOTIFY_SOCKET; does nothing when that is
  * not set. */
 void notify_service(const char *state);
 

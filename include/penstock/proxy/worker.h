@@ -1,5 +1,5 @@
-/* One worker: a thread, its loop, its acceptors, its connections, its policy. Workers share nothing
- * mutable but the counters of listeners and server. */
+/* One worker: a thread, its loop, its acceptors, its connections, its policy. Workers share the
+ * counters, each listener's table of clients and rate, the counts of target lists, and the log. */
 #ifndef PENSTOCK_PROXY_WORKER_H
 #define PENSTOCK_PROXY_WORKER_H
 
@@ -42,7 +42,6 @@ struct worker {
     void (*on_ended)(void *arg); /* called on the worker's thread as its last act */
     void *arg;
     unsigned index;
-    int result; /* of loop_deinit */
     bool started;
 };
 
