@@ -479,6 +479,19 @@ describe("waiting:", function()
   end)
 end)
 
+describe("conn.upstream:", function()
+  case("it tells the destination as it was written and the address that was reached", function(t)
+    local server = t:listen()
+    local port = server.address:match ":(%d+)$"
+    local p = start(t, ([[return {
+      connect = function() return "localhost:%s" end,
+      connected = function(conn) conn.log.info("UP %%s %%s", conn.upstream.name, conn.upstream.addr) end,
+    }]]):format(port))
+    t:expect_echo(p, server)
+    assert.is_truthy(p:log(("(UP localhost:%s 127%%.0%%.0%%.1:%s)"):format(port, port)))
+  end)
+end)
+
 describe("errors in hooks:", function()
   for _, hook in ipairs { "accept", "connect", "failed", "connected", "data", "close" } do
     case("one in the " .. hook .. " hook ends that connection only, and is logged with its traceback", function(t)
