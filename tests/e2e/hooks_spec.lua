@@ -601,7 +601,9 @@ describe("errors in hooks:", function()
   end)
 
   for how, code in pairs {
-    ["gsub callbacks"] = 'local function f(s) return (s:gsub("%b()", function(x) return f(x:sub(2, -2)) end)) end f(("("):rep(30000) .. (")"):rep(30000))',
+    ["gsub callbacks"] = [[
+      local function f(s) return (s:gsub("%b()", function(x) return f(x:sub(2, -2)) end)) end
+      f(("("):rep(30000) .. (")"):rep(30000))]],
     coroutines = "local function f() coroutine.wrap(f)() end f()",
   } do
     case(how .. " nested without end cost that connection; the process lives", function(t)
