@@ -96,21 +96,39 @@ static struct report *record(struct vm *vm, uint64_t hash, bool *known)
     return vacant;
 }
 
+/* The part of an error that tells where it came from: its traceback, or "file:line:" without one.
+ * The message may hold what a peer sent, and must not make each error look new. */
+static const char *place_of(const char *text, size_t *len)
+{
+    static const char mark[] = "\nstack traceback:";
+    const char *trace = memmem(text, *len, mark, sizeof mark - 1);
+    if (trace) {
+        *len -= (size_t)(trace - text);
+        return trace;
+    }
+    const char *file_end = memchr(text, ':', *len);
+    const char *line_end =
+        file_end ? memchr(file_end + 1, ':', *len - (size_t)(file_end + 1 - text)) : NULL;
+    if (line_end)
+        *len = (size_t)(line_end - text);
+    return text;
+}
+
 void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char *text, size_t len)
 {
     bool known;
-    uint64_t hash = hash_of(text, len, what);
+    size_t place_len = len;
+    const char *place = place_of(text, &place_len);
+    uint64_t hash = hash_of(place, place_len, what);
     struct report *r = record(vm, hash, &known);
-    if (r && known) {
-        r->repeats++;
+    if (!r || known) { /* more kinds of errors than records: the rest is counted with the last */
+        (r ? r : &vm->reports[SCRIPT_ERRORS - 1])->repeats++;
         return;
     }
-    if (r) {
-        r->hash = hash;
-        r->repeats = 0;
-        snprintf(r->head, sizeof r->head, "%s: %.*s", what, (int)strcspn(text, "\n"), text);
-        loop_timer(vm->loop, &r->timer, SCRIPT_REPEAT_MS);
-    }
+    r->hash = hash;
+    r->repeats = 0;
+    snprintf(r->head, sizeof r->head, "%s: %.*s", what, (int)strcspn(text, "\n"), text);
+    loop_timer(vm->loop, &r->timer, SCRIPT_REPEAT_MS);
     log_line(LOG_ERROR, conn_id, "script error in the %s: %.*s", what, (int)len, text);
 }
 

@@ -617,6 +617,21 @@ describe("errors in hooks:", function()
     end)
   end
 
+  case("errors that differ in their message only are logged once and counted", function(t)
+    t:expect_error "script error"
+    local p, server = start(t, 'return { data = function(c, d, s) error("bad command: " .. s .. c.id) end }')
+    for i = 1, 5 do
+      local client = t:pair(p, server)
+      client:send("x" .. i)
+      client:expect_reset()
+      p:expect_end { reason = "script" }
+    end
+    p:stop()
+    local _, told = p.err:gsub("script error in the data hook", "")
+    assert.equal(1, told)
+    assert.is_truthy(p.err:find "came 4 more times")
+  end)
+
   case("what scripts are given has no way to internal functions and metatables", function(t)
     local p, server = start(t, [[
       assert(debug.getinfo == nil and debug.sethook == nil and io == nil)
