@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "relay_priv.h"
+
 enum {
     FULL_READS = 3,            /* full reads in a row that show a bulk transfer */
     SMALL_SPLICES = 8,         /* splices in a row under SPLICE_WORTH that show it is over */
@@ -49,20 +51,21 @@ void relay_deinit(struct relay *r)
         pipe_pool_put(&r->loop->pipes, r->pipe);
     r->pipe = NULL;
     buf_pool_give_back(&r->loop->bufs, &r->held);
+    buf_pool_give_back(&r->loop->bufs, &r->unread);
 }
 
-static void relay_in_c(struct relay *r)
+void relay_in_c(struct relay *r)
 {
     r->mode = r->choice == RELAY_CHOICE_SPLICE ? RELAY_SPLICE : RELAY_COPY;
 }
 
-void relay_start(struct relay *r, enum relay_choice choice, bool script)
+void relay_start(struct relay *r, enum relay_choice choice, enum relay_mode mode)
 {
     r->choice = (uint8_t)choice;
-    r->state = RELAY_OPEN;
-    if (script)
-        r->mode = RELAY_SCRIPT;
-    else
+    if (r->state == RELAY_IDLE)
+        r->state = RELAY_OPEN;
+    r->mode = (uint8_t)mode;
+    if (mode == RELAY_COPY)
         relay_in_c(r);
 }
 
@@ -99,6 +102,8 @@ int relay_limit(struct relay *r, uint64_t bytes_per_second)
  * the burst at a time keeps a slow limit from waking for single bytes. */
 static size_t allowance(struct relay *r, size_t want)
 {
+    if (r->passing && want > r->pass_left)
+        want = (size_t)r->pass_left;
     if (!r->rate)
         return want;
     struct rate *bucket = &r->rate->bucket;
@@ -115,6 +120,8 @@ static size_t allowance(struct relay *r, size_t want)
 static void count(struct relay *r, size_t n)
 {
     r->bytes += n;
+    if (r->passing)
+        r->pass_left -= n;
     if (r->rate)
         rate_take(&r->rate->bucket, n);
 }
@@ -142,9 +149,12 @@ static enum step flush_held(struct relay *r)
     if (n < 0)
         return broken(r);
     buf_consume(&r->held, (size_t)n);
-    if (buf_len(&r->held))
-        return STOP;
-    buf_pool_give_back(&r->loop->bufs, &r->held);
+    if (!buf_len(&r->held))
+        buf_pool_give_back(&r->loop->bufs, &r->held);
+    if (r->wants_room && buf_len(&r->held) <= r->room_mark) {
+        r->wants_room = false;
+        r->ops->on_room(r);
+    }
     return AGAIN;
 }
 
@@ -191,30 +201,35 @@ static void note_read(struct relay *r, size_t n)
     }
 }
 
-/* Reads a chunk into the loop's buffer. Returns its length; 0 when there is none, with *next as the
- * step. */
-static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
+ssize_t relay_take(struct relay *r, char **bytes, size_t most)
 {
     size_t want = allowance(r, r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE);
-    *next = STOP;
+    if (want > most)
+        want = most;
     if (!want)
-        return 0;
+        return -EAGAIN;
     *bytes = buf_pool_current(&r->loop->bufs);
     if (!*bytes) {
         r->from->err = r->from->err ? r->from->err : -ENOMEM;
         r->from->eof = true;
-        broken(r);
-        return 0;
+        return -ENOMEM;
     }
     ssize_t n = stream_read(r->from, *bytes, want);
-    if (n <= 0) {
-        *next = n == -EAGAIN ? STOP : AGAIN; /* AGAIN: the next step sees the end */
-        return 0;
-    }
+    if (n <= 0)
+        return n;
     count(r, (size_t)n);
     note_read(r, (size_t)n);
     loop_served_prompt(r->loop);
-    return (size_t)n;
+    return n;
+}
+
+/* Reads a chunk into the loop's buffer. Returns its length; 0 when there is none, with *next as the
+ * step. */
+static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
+{
+    ssize_t n = relay_take(r, bytes, BUF_POOL_LARGE);
+    *next = n == -EAGAIN ? STOP : AGAIN; /* AGAIN: the next step sees the end */
+    return n > 0 ? (size_t)n : 0;
 }
 
 static enum step copy(struct relay *r)
@@ -322,27 +337,120 @@ static enum step splice_on(struct relay *r)
 }
 #endif
 
+/* Nobody wants these bytes: the other side has been told all it will be told. */
+static enum step discard(struct relay *r)
+{
+    char *bytes;
+    enum step next;
+    return read_chunk(r, &bytes, &next) ? AGAIN : next;
+}
+
+static enum step stream(struct relay *r)
+{
+    if (!r->wants_input || !(r->from->readable || r->from->eof))
+        return STOP;
+    return r->ops->on_input(r) ? AGAIN : STOP;
+}
+
+/* What a script let pass has passed, or the source has ended: it goes on reading. */
+static enum step passed(struct relay *r)
+{
+    r->passing = false;
+    r->mode = RELAY_STREAM;
+    r->ops->on_input(r);
+    return AGAIN;
+}
+
+static enum step finish(struct relay *r)
+{
+    if (!r->to->shut && stream_shutdown(r->to))
+        return broken(r);
+    if (r->mode != RELAY_STREAM)
+        r->state = RELAY_ENDED;
+    return STOP;
+}
+
+/* Bytes that a script has left go before what the source has. */
+static enum step take_unread(struct relay *r)
+{
+    size_t n = buf_len(&r->unread);
+    enum relay_verdict verdict = RELAY_GO_ON;
+    if (r->passing && r->pass_left < n) {
+        if (buf_append(&r->held, buf_bytes(&r->unread), (size_t)r->pass_left))
+            return broken(r);
+        buf_consume(&r->unread, (size_t)r->pass_left);
+        r->pass_left = 0;
+        return AGAIN;
+    }
+    struct buf taken = r->unread;
+    buf_init(&r->unread);
+    if (r->mode == RELAY_SCRIPT) {
+        r->waiting = !r->ops->on_data(r, buf_bytes(&taken), n, &verdict);
+        buf_pool_give_back(&r->loop->bufs, &taken);
+        return r->waiting ? STOP : answer(r, verdict);
+    }
+    if (r->mode == RELAY_DISCARD) {
+        buf_pool_give_back(&r->loop->bufs, &taken);
+        return AGAIN;
+    }
+    r->held = taken;
+    if (r->passing)
+        r->pass_left -= n;
+    return AGAIN;
+}
+
+static enum step at_end(struct relay *r)
+{
+    if (r->mode == RELAY_DISCARD) {
+        r->state = RELAY_ENDED;
+        return STOP;
+    }
+    if (r->passing && !r->from->err)
+        return passed(r);
+    return end(r);
+}
+
+static enum step flush(struct relay *r)
+{
+    return r->pipe && r->pipe->held_bytes ? flush_pipe(r) : flush_held(r);
+}
+
 static enum step step(struct relay *r)
 {
-    if (relay_held(r)) {
-        if (!r->to->writable)
-            return STOP;
-        return buf_len(&r->held) ? flush_held(r) : flush_pipe(r);
-    }
+    if (relay_held(r))
+        return r->to->writable ? flush(r) : STOP;
     if (r->waiting)
         return STOP;
+    if (r->finishing)
+        return finish(r);
+    if (r->mode == RELAY_STREAM)
+        return stream(r);
+    if (r->passing && !r->pass_left)
+        return passed(r);
+    if (buf_len(&r->unread))
+        return take_unread(r);
     if (r->from->eof)
-        return end(r);
-    if (!r->from->readable || !r->to->writable)
+        return at_end(r);
+    if (!r->from->readable || (!r->to->writable && r->mode != RELAY_DISCARD))
         return STOP;
     switch (r->mode) {
     case RELAY_SPLICE:
         return splice_on(r);
     case RELAY_SCRIPT:
         return script(r);
+    case RELAY_DISCARD:
+        return discard(r);
     default:
         return copy(r);
     }
+}
+
+void relay_flush(struct relay *r)
+{
+    while (r->state == RELAY_OPEN && relay_held(r) && r->to->writable)
+        flush(r);
+    if (r->state == RELAY_OPEN && r->finishing && !relay_held(r))
+        finish(r);
 }
 
 bool relay_pump(struct relay *r)
@@ -403,6 +511,6 @@ size_t relay_held(const struct relay *r)
 
 const char *relay_mode_name(const struct relay *r)
 {
-    static const char *const names[] = {"copy", "splice", "lua"};
+    static const char *const names[] = {"copy", "splice", "lua", "lua", "discard"};
     return names[r->mode];
 }

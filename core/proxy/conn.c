@@ -24,18 +24,21 @@ enum { CHOICES_MAX = 16, LINGER_POLL_MS = 10 };
 static const uint16_t legal[] = {
 #define BIT(state) (1u << CONN_##state)
     [CONN_ACCEPT] = BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
-    [CONN_CONNECT] = BIT(DIAL) | BIT(HANG) | BIT(CLOSED),
+    [CONN_CONNECT] = BIT(DIAL) | BIT(SERVE) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
     [CONN_DIAL] = BIT(FAILED) | BIT(CONNECTED) | BIT(CLOSED),
-    [CONN_FAILED] = BIT(DIAL) | BIT(HANG) | BIT(CLOSED),
-    [CONN_CONNECTED] = BIT(RELAY) | BIT(HANG) | BIT(CLOSED),
+    [CONN_FAILED] = BIT(DIAL) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
+    [CONN_CONNECTED] = BIT(HANDSHAKE) | BIT(RELAY) | BIT(HANG) | BIT(CLOSED),
+    [CONN_HANDSHAKE] = BIT(RELAY) | BIT(HANG) | BIT(LINGER) | BIT(CLOSED),
+    [CONN_SERVE] = BIT(GOODBYE) | BIT(CLOSED),
     [CONN_RELAY] = BIT(LINGER) | BIT(CLOSED),
     [CONN_HANG] = BIT(CLOSED),
     [CONN_LINGER] = BIT(CLOSED),
+    [CONN_GOODBYE] = BIT(CLOSED),
     [CONN_CLOSED] = 0,
 #undef BIT
 };
 
-static void set_state(struct conn *c, enum conn_state state)
+void conn_set_state(struct conn *c, enum conn_state state)
 {
     PENSTOCK_REQUIRE(legal[c->state] & (1u << state));
     c->state = (uint8_t)state;
@@ -57,6 +60,7 @@ static void free_conn(struct loop_task *task)
         c->policy->ops->forget(c->policy, c);
     list_remove(&c->node);
     targets_drop(c->targets);
+    free(c->own_timeouts);
     conn_free_tags(c);
     free(c);
     worker_conn_freed(w);
@@ -96,7 +100,7 @@ static void close_streams(struct conn *c, bool reset)
 
 static void finish(struct conn *c)
 {
-    set_state(c, CONN_CLOSED);
+    conn_set_state(c, CONN_CLOSED);
     timers_stop(&conn_loop(c)->timers, &c->deadline);
     if (c->dial)
         dial_cancel(c->dial);
@@ -164,8 +168,8 @@ static void on_linger(struct timer *timer)
  * Look again soon. */
 static void linger(struct conn *c)
 {
-    if (c->state == CONN_RELAY) {
-        set_state(c, CONN_LINGER);
+    if (c->state != CONN_LINGER) {
+        conn_set_state(c, CONN_LINGER);
         conn_start_linger(c);
         conn_use_timer(c, on_linger);
     }
@@ -189,11 +193,15 @@ static void mirror_abort(struct conn *c, enum conn_side side)
                abort_detail(failed->err));
 }
 
-/* Side `side` reported an error: is there nothing more to take from it? */
+/* Side `side` reported an error: is there nothing more to take from it? A script that has not read
+ * all yet may go on. */
 static bool is_exhausted(struct conn *c, enum conn_side side)
 {
     const struct relay *from = side == SIDE_CLIENT ? &c->up : &c->down;
-    return from->state != RELAY_OPEN;
+    if (from->state != RELAY_OPEN)
+        return true;
+    return from->mode == RELAY_STREAM && from->from->eof && !buf_len(&from->unread) &&
+           !relay_held(from);
 }
 
 static void look_at_ends(struct conn *c)
@@ -218,11 +226,27 @@ static void look_at_ends(struct conn *c)
     }
 }
 
+/* In these states the ends of both sides matter; before them only that of the client. */
+static bool is_relaying(const struct conn *c)
+{
+    return c->state == CONN_RELAY || c->state == CONN_HANDSHAKE || c->state == CONN_SERVE;
+}
+
+static void look_at_state(struct conn *c)
+{
+    if (c->state == CONN_GOODBYE)
+        conn_look_at_goodbye(c);
+    else if (is_relaying(c))
+        look_at_ends(c);
+    else if (c->client.err)
+        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+}
+
 /* Pumps both directions as far as they go now. The connection is not freed underneath: closing is
  * put off. */
 static void serve(struct conn *c)
 {
-    if (c->serving || c->state != CONN_RELAY)
+    if (c->serving || conn_is_closed(c))
         return;
     c->serving = true;
     bool moved = relay_pump(&c->up);
@@ -235,7 +259,7 @@ static void serve(struct conn *c)
     if (moved)
         c->active_ms = conn_loop(c)->now_ms;
     if (!c->ending)
-        look_at_ends(c);
+        look_at_state(c);
     c->serving = false;
     if (c->ending)
         finish(c);
@@ -262,7 +286,32 @@ static bool on_relay_data(struct relay *r, const char *bytes, size_t n, enum rel
     return true;
 }
 
-static const struct relay_ops relay_ops = {.on_ready = on_relay_ready, .on_data = on_relay_data};
+static bool on_relay_input(struct relay *r)
+{
+    struct conn *c = conn_of_relay(r);
+    return c->policy->ops->input(c->policy, c, (enum relay_direction)r->direction);
+}
+
+static void on_relay_room(struct relay *r)
+{
+    struct conn *c = conn_of_relay(r);
+    c->policy->ops->room(c->policy, c, (enum relay_direction)r->direction);
+}
+
+static const struct relay_ops relay_ops = {.on_ready = on_relay_ready,
+                                           .on_data = on_relay_data,
+                                           .on_input = on_relay_input,
+                                           .on_room = on_relay_room};
+
+void conn_pump(struct conn *c)
+{
+    if (c->ending)
+        return;
+    c->active_ms = conn_loop(c)->now_ms;
+    relay_flush(&c->up); /* serve() may be on the stack already */
+    relay_flush(&c->down);
+    serve(c);
+}
 
 void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verdict verdict)
 {
@@ -273,11 +322,32 @@ void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verd
     serve(c);
 }
 
+static enum relay_mode first_mode(const struct conn *c, enum relay_direction dir)
+{
+    if (c->policy && c->policy->filters[dir])
+        return RELAY_STREAM;
+    return policy_has(c->policy, HOOK_DATA) ? RELAY_SCRIPT : RELAY_COPY;
+}
+
+static void start_filters(struct conn *c)
+{
+    for (int dir = RELAY_UP; dir <= RELAY_DOWN && !c->ending; dir++)
+        if (c->policy && c->policy->filters[dir])
+            c->policy->ops->filter(c->policy, c, (enum relay_direction)dir);
+}
+
+void conn_filtered(struct conn *c, enum relay_direction dir)
+{
+    if (c->ending || c->state != CONN_RELAY)
+        return;
+    relay_start(conn_relay(c, dir), c->listener->config->relay, RELAY_COPY);
+    loop_ready(conn_loop(c), &conn_relay(c, dir)->task);
+}
+
 static void start_relay(struct conn *c)
 {
     const struct config_listener *config = c->listener->config;
-    bool script = policy_has(c->policy, HOOK_DATA);
-    set_state(c, CONN_RELAY);
+    conn_set_state(c, CONN_RELAY);
     c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
     /* A hook may have set limits of its own already. */
     if ((config->limits.up_bytes && !c->up.rate && relay_limit(&c->up, config->limits.up_bytes)) ||
@@ -286,10 +356,29 @@ static void start_relay(struct conn *c)
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
         return;
     }
-    relay_start(&c->up, config->relay, script);
-    relay_start(&c->down, config->relay, script);
+    relay_start(&c->up, config->relay, first_mode(c, RELAY_UP));
+    relay_start(&c->down, config->relay, first_mode(c, RELAY_DOWN));
     conn_watch(c);
-    serve(c);
+    conn_hold(c); /* dropped below: a filter may close its connection */
+    start_filters(c);
+    if (!c->ending)
+        serve(c);
+    conn_drop(c);
+}
+
+/* Before anything is relayed the policy may speak with both sides. */
+static void start_handshake(struct conn *c)
+{
+    if (!policy_has(c->policy, HOOK_HANDSHAKE)) {
+        start_relay(c);
+        return;
+    }
+    conn_set_state(c, CONN_HANDSHAKE);
+    c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
+    relay_start(&c->up, RELAY_CHOICE_AUTO, RELAY_STREAM);
+    relay_start(&c->down, RELAY_CHOICE_AUTO, RELAY_STREAM);
+    conn_watch(c);
+    conn_decide(c, HOOK_HANDSHAKE);
 }
 
 /* --- deciding and dialling
@@ -299,19 +388,18 @@ static void on_dialled(void *arg, const struct dial_result *result);
 
 static void start_dial(struct conn *c)
 {
-    const struct config_timeouts *timeouts = &c->listener->config->timeouts;
     if (!c->targets) {
         log_line(LOG_WARN, c->id, "no destination: LISTEN has no TARGET and no hook named one");
         conn_close(c, REASON_DENIED, SIDE_NONE, "no_destination");
         return;
     }
-    set_state(c, CONN_DIAL);
+    conn_set_state(c, CONN_DIAL);
     c->dial_ns = conn_loop(c)->now_ns;
     struct dial_options options = {.loop = conn_loop(c),
                                    .resolver = c->worker->resolver,
                                    .targets = c->targets->items,
                                    .n_targets = c->targets->n,
-                                   .timeout_ms = timeouts->connect_ms,
+                                   .timeout_ms = conn_timeouts(c)->connect_ms,
                                    .socket = &c->listener->dial_socket,
                                    .stream = &c->upstream};
     if (dial_start(&options, on_dialled, c, &c->dial))
@@ -332,30 +420,38 @@ static void deny(struct conn *c, const struct verdict *v)
         close_with(c, REASON_DENIED, SIDE_NONE, v->reason, v->reset);
         return;
     }
-    set_state(c, CONN_HANG);
+    conn_set_state(c, CONN_HANG);
     snprintf(c->detail, sizeof c->detail, "%s", v->reason);
     c->reset = v->reset;
     conn_use_timer(c, on_hang_over);
     loop_timer(conn_loop(c), &c->deadline, v->hang_ms);
 }
 
-static void decide(struct conn *c, enum policy_hook hook);
-
 /* A hook has no objection: on to what comes after it. */
 static void go_on(struct conn *c, enum policy_hook hook)
 {
     switch (hook) {
     case HOOK_ACCEPT:
-        set_state(c, CONN_CONNECT);
-        decide(c, HOOK_CONNECT);
+        conn_set_state(c, CONN_CONNECT);
+        conn_decide(c, HOOK_CONNECT);
         break;
     case HOOK_CONNECT:
+        if (policy_has(c->policy, HOOK_SERVE)) {
+            conn_start_serving(c);
+            break;
+        }
         if (!c->targets)
             c->targets = c->listener->config->to ? targets_hold(c->listener->config->to) : NULL;
         start_dial(c);
         break;
     case HOOK_FAILED:
         conn_reset(c, reason_from_err(c->failed_err), SIDE_UPSTREAM, conn_failed_detail(c));
+        break;
+    case HOOK_CONNECTED:
+        start_handshake(c);
+        break;
+    case HOOK_SERVE:
+        conn_say_goodbye(c, "served");
         break;
     default:
         start_relay(c);
@@ -380,6 +476,7 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
 {
     if (c->ending) {
         targets_drop(v->targets);
+        buf_deinit(&v->reply);
         return;
     }
     switch (v->kind) {
@@ -392,12 +489,15 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
     case VERDICT_DENY:
         deny(c, v);
         break;
+    case VERDICT_REPLY:
+        conn_reply(c, &v->reply);
+        break;
     case VERDICT_ERROR:
         conn_reset(c, REASON_SCRIPT, SIDE_NONE, "hook");
     }
 }
 
-static void decide(struct conn *c, enum policy_hook hook)
+void conn_decide(struct conn *c, enum policy_hook hook)
 {
     struct verdict v = {.kind = VERDICT_CONTINUE};
     if (policy_has(c->policy, hook)) {
@@ -429,14 +529,14 @@ static void on_dialled(void *arg, const struct dial_result *result)
                  c->targets->items[c->target].text,
                  addr_format(&result->address, text, sizeof text), err_text(result->err),
                  result->why ? ": " : "", result->why ? result->why : "");
-        set_state(c, CONN_FAILED);
-        decide(c, HOOK_FAILED);
+        conn_set_state(c, CONN_FAILED);
+        conn_decide(c, HOOK_FAILED);
         return;
     }
     c->upstream_addr = result->address;
     c->connected_ns = conn_loop(c)->now_ns;
-    set_state(c, CONN_CONNECTED);
-    decide(c, HOOK_CONNECTED);
+    conn_set_state(c, CONN_CONNECTED);
+    conn_decide(c, HOOK_CONNECTED);
 }
 
 /* --- events
@@ -446,16 +546,12 @@ static void on_dialled(void *arg, const struct dial_result *result)
 static void on_event(struct conn *c, enum conn_side side)
 {
     switch (c->state) {
-    case CONN_RELAY:
-        serve(c);
-        break;
     case CONN_LINGER: /* the side that was to take the last bytes has gone, too */
         if (stream_of(c, side)->err && side != (enum conn_side)c->side)
             mirror_abort(c, (enum conn_side)c->side);
         break;
     default:
-        if (c->client.err)
-            conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+        serve(c);
     }
 }
 
@@ -507,7 +603,7 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     c->accepted_ns = w->loop.now_ns;
     c->refs = 1; /* dropped by finish() */
     conn_watch(c);
-    decide(c, HOOK_ACCEPT);
+    conn_decide(c, HOOK_ACCEPT);
     return 0;
 
 fail:

@@ -11,9 +11,27 @@ enum {
     LINGER_MS = 60000, /* for a reader that drains slowly, when there is no half-closed timeout */
 };
 
-static const struct config_timeouts *timeouts(const struct conn *c)
+const struct config_timeouts *conn_timeouts(const struct conn *c)
 {
-    return &c->listener->config->timeouts;
+    return c->own_timeouts ? c->own_timeouts : &c->listener->config->timeouts;
+}
+
+struct config_timeouts *conn_change_timeouts(struct conn *c)
+{
+    if (!c->own_timeouts) {
+        struct config_timeouts *own = malloc(sizeof *own);
+        if (!own)
+            return NULL;
+        *own = *conn_timeouts(c);
+        c->own_timeouts = own;
+    }
+    return c->own_timeouts;
+}
+
+/* Bytes may flow that idleness is measured by. */
+static bool moves_bytes(const struct conn *c)
+{
+    return c->state == CONN_RELAY || c->state == CONN_SERVE;
 }
 
 static uint64_t moved_bytes(const struct conn *c)
@@ -29,10 +47,12 @@ static void earlier(uint64_t *due, uint64_t from_ms, uint64_t timeout_ms)
 
 static uint64_t next_due(const struct conn *c)
 {
-    const struct config_timeouts *t = timeouts(c);
+    const struct config_timeouts *t = conn_timeouts(c);
     uint64_t due = 0;
     earlier(&due, c->accepted_ns / 1000000, t->life_ms);
-    if (c->state != CONN_RELAY)
+    if (c->state == CONN_HANDSHAKE)
+        earlier(&due, c->relay_ms, t->handshake_ms);
+    if (!moves_bytes(c))
         return due;
     earlier(&due, c->active_ms, t->idle_ms);
     if (!c->up.bytes && c->up.state == RELAY_OPEN)
@@ -60,18 +80,20 @@ static bool is_draining(struct conn *c)
 static bool first_byte_passed(const struct conn *c)
 {
     return !c->up.bytes && c->up.state == RELAY_OPEN &&
-           has_passed(c, c->relay_ms, timeouts(c)->first_byte_ms);
+           has_passed(c, c->relay_ms, conn_timeouts(c)->first_byte_ms);
 }
 
 /* The name of the deadline that has passed, NULL when none has. A window with enough traffic is
  * followed by another. */
 static const char *passed_deadline(struct conn *c)
 {
-    const struct config_timeouts *t = timeouts(c);
+    const struct config_timeouts *t = conn_timeouts(c);
     uint64_t now = conn_loop(c)->now_ms;
     if (has_passed(c, c->accepted_ns / 1000000, t->life_ms))
         return "life";
-    if (c->state != CONN_RELAY)
+    if (c->state == CONN_HANDSHAKE && has_passed(c, c->relay_ms, t->handshake_ms))
+        return "handshake";
+    if (!moves_bytes(c))
         return NULL;
     if (first_byte_passed(c))
         return "first_byte";
@@ -122,9 +144,16 @@ void conn_watch(struct conn *c)
     arm(c);
 }
 
+void conn_watch_again(struct conn *c)
+{
+    bool other_use = c->state == CONN_HANG || c->state == CONN_LINGER || c->state == CONN_GOODBYE;
+    if (!c->ending && !conn_is_closed(c) && !other_use)
+        conn_watch(c);
+}
+
 void conn_half_closed(struct conn *c)
 {
-    if (!timeouts(c)->half_closed_ms)
+    if (!conn_timeouts(c)->half_closed_ms)
         return;
     c->half_closed_ms = conn_loop(c)->now_ms;
     c->half_closed_bytes = moved_bytes(c);
@@ -139,11 +168,12 @@ void conn_start_linger(struct conn *c)
 
 bool conn_may_linger(struct conn *c, size_t unsent)
 {
-    uint64_t limit_ms = timeouts(c)->half_closed_ms ? timeouts(c)->half_closed_ms : LINGER_MS;
+    uint64_t limit_ms =
+        conn_timeouts(c)->half_closed_ms ? conn_timeouts(c)->half_closed_ms : LINGER_MS;
     if (unsent < c->unsent) { /* it takes them, if slowly */
         c->unsent = (uint32_t)unsent;
         c->linger_ms = conn_loop(c)->now_ms;
     }
     return !has_passed(c, c->linger_ms, limit_ms) &&
-           !has_passed(c, c->accepted_ns / 1000000, timeouts(c)->life_ms);
+           !has_passed(c, c->accepted_ns / 1000000, conn_timeouts(c)->life_ms);
 }

@@ -16,6 +16,21 @@ void conn_half_closed(struct conn *c);
 void conn_start_linger(struct conn *c);
 bool conn_may_linger(struct conn *c, size_t unsent);
 
+/* conn_script.c */
+/* The policy serves the client itself. */
+void conn_start_serving(struct conn *c);
+/* The policy has said all: deliver it, then end. `detail` is a static word. */
+void conn_say_goodbye(struct conn *c, const char *detail);
+/* Sends `reply`, taken over, and ends. */
+void conn_reply(struct conn *c, struct buf *reply);
+/* GOODBYE: the client may have taken it, or have gone. */
+void conn_look_at_goodbye(struct conn *c);
+
+/* conn.c */
+void conn_set_state(struct conn *c, enum conn_state state);
+/* Runs a hook and does what it says. */
+void conn_decide(struct conn *c, enum policy_hook hook);
+
 /* conn_log.c */
 /* The access line and the close hook. */
 void conn_report(struct conn *c);

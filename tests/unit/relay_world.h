@@ -56,7 +56,7 @@ static inline bool on_data(struct relay *r, const char *bytes, size_t n,
     return w->script(w, bytes, n, verdict);
 }
 
-static const struct relay_ops ops = {on_ready, on_data};
+static const struct relay_ops ops = {.on_ready = on_ready, .on_data = on_data};
 
 static inline struct world *open_world(void **state, enum pair_kind kind)
 {

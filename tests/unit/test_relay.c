@@ -24,7 +24,7 @@ static void relay_loads(void **state, enum relay_choice choice, bool script,
             discard_world(f);
             struct world *w = open_world(state, kinds[k]);
             w->script = fn;
-            relay_start(&w->relay, choice, script);
+            relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
             relay_at_random(w, loads[i].total, loads[i].chunk_max, loads[i].read_max, i * 2 + k);
             assert_null(w->relay.pipe); /* given back */
         }
@@ -106,7 +106,7 @@ static void blocks_and_recovers(void **state, enum pair_kind kind, enum relay_ch
 {
     struct world *w = open_world(state, kind);
     w->script = pass_on;
-    relay_start(&w->relay, choice, script);
+    relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
     block(w);
     assert_int_equal(w->relay.state, RELAY_OPEN);
     assert_false(w->to.writable);
@@ -147,7 +147,7 @@ static void test_a_blocked_unix_destination_recovers_too(void **state)
 static void test_an_idle_relay_owns_neither_buffer_nor_pipe(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_SPLICE, false);
+    relay_start(&w->relay, RELAY_CHOICE_SPLICE, RELAY_COPY);
     feed(w, 1000);
     settle(w);
     assert_null(w->relay.pipe);
@@ -172,7 +172,7 @@ static void test_a_pump_ends_its_turn_and_asks_for_another(void **state)
         quiet = w->sent == before ? quiet + 1 : 0;
     } while (quiet < 20);
     assert_true(w->sent > 17 * BUF_POOL_SMALL + 16 * BUF_POOL_LARGE || w->sent > (2 << 20));
-    relay_start(&w->relay, RELAY_CHOICE_COPY, false);
+    relay_start(&w->relay, RELAY_CHOICE_COPY, RELAY_COPY);
     relay_pump(&w->relay);
     assert_true(w->relay.bytes <= 16 * BUF_POOL_LARGE);
     settle(w);
@@ -183,7 +183,7 @@ static void test_a_pump_ends_its_turn_and_asks_for_another(void **state)
 static void test_an_end_after_no_byte_at_all_passes(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, false);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_COPY);
     end_source(w);
     settle_until_end(w);
     assert_int_equal(w->relay.state, RELAY_ENDED);
@@ -194,7 +194,7 @@ static void test_an_end_after_no_byte_at_all_passes(void **state)
 static void test_the_last_direction_leaves_the_shutdown_to_its_owner(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, false);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_COPY);
     w->relay.last = true;
     feed(w, 100);
     end_source(w);
@@ -216,7 +216,7 @@ static void test_a_started_relay_takes_what_came_before_it(void **state)
     await(w->from.entry.fd, POLLRDHUP);
     run_ready(w->f); /* the edges come while it is not started */
     assert_int_equal(w->relay.bytes, 0);
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, false);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_COPY);
     assert_true(relay_pump(&w->relay));
     settle_until_end(w);
     assert_int_equal(w->received, 5000);
@@ -226,7 +226,7 @@ static void abort_breaks(void **state, enum relay_choice choice, bool script)
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = pass_on;
-    relay_start(&w->relay, choice, script);
+    relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
     feed(w, 3000);
     await(w->from.entry.fd, POLLIN);
     abort_socket(w->source);
@@ -261,7 +261,7 @@ static void destination_breaks(void **state, enum relay_choice choice, bool scri
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = pass_on;
-    relay_start(&w->relay, choice, script);
+    relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
     if (blocked)
         block(w);
     abort_socket(w->sink);
@@ -313,7 +313,7 @@ static void test_a_script_is_told_that_the_destination_takes_no_more(void **stat
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = try_to_pass_on;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     abort_socket(w->sink);
     w->sink = -1;
     await(w->to.entry.fd, POLLRDHUP);
@@ -331,7 +331,7 @@ static void urgent_stays_in_place(void **state, enum relay_choice choice, bool s
     struct world *w = open_world(state, PAIR_TCP);
     w->script = pass_on;
     set_socket_int(w->from.entry.fd, SOL_SOCKET, SO_OOBINLINE, 1); /* as dial and listener do */
-    relay_start(&w->relay, choice, script);
+    relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
     for (unsigned i = 0; i < 20; i++) {
         feed(w, i * 777);
         unsigned char c = byte_at(w->sent);
@@ -387,7 +387,7 @@ static void test_bulk_goes_over_to_splice_and_small_chunks_back_to_copy(void **s
 {
     struct world *w = open_world(state, PAIR_UNIX);
     enlarge(w);
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, false);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_COPY);
     assert_string_equal(relay_mode_name(&w->relay), "copy");
     for (unsigned round = 0; round < 3; round++) {
         make_bulk(w);
@@ -408,7 +408,7 @@ static void test_copy_stays_copy_when_the_user_says_so(void **state)
 {
     struct world *w = open_world(state, PAIR_UNIX);
     enlarge(w);
-    relay_start(&w->relay, RELAY_CHOICE_COPY, false);
+    relay_start(&w->relay, RELAY_CHOICE_COPY, RELAY_COPY);
     for (unsigned i = 0; i < 10; i++) {
         while (feed(w, 65536))
             ;
@@ -421,7 +421,7 @@ static void test_without_a_pipe_to_be_had_splice_is_copy(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->f->loop.pipes.n_may = 0;
-    relay_start(&w->relay, RELAY_CHOICE_SPLICE, false);
+    relay_start(&w->relay, RELAY_CHOICE_SPLICE, RELAY_COPY);
     relay_at_random(w, 500000, 100000, 100000, 1);
     assert_int_equal(w->relay.mode, RELAY_COPY);
 }

@@ -6,7 +6,7 @@ static void limited(void **state, enum relay_choice choice, bool script)
     enum { RATE = 1000000, TOTAL = 250000 };
     struct world *w = open_world(state, PAIR_TCP);
     w->script = pass_on;
-    relay_start(&w->relay, choice, script);
+    relay_start(&w->relay, choice, script ? RELAY_SCRIPT : RELAY_COPY);
     run_ready(w->f);
     assert_int_equal(relay_limit(&w->relay, RATE), 0);
     uint64_t started_ns = w->f->loop.now_ns, started_ms = w->f->loop.now_ms;
@@ -44,7 +44,7 @@ static void test_a_limit_is_never_exceeded_by_a_script(void **state)
 static void test_a_limited_direction_is_woken_by_its_timer_alone(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, false);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_COPY);
     assert_int_equal(relay_limit(&w->relay, 100000), 0);
     feed(w, 15000);
     bool done = false;
@@ -67,7 +67,7 @@ static void test_a_limited_direction_is_woken_by_its_timer_alone(void **state)
 static void test_a_limit_taken_away_while_it_holds_the_direction_lets_it_go_on(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_COPY, false);
+    relay_start(&w->relay, RELAY_CHOICE_COPY, RELAY_COPY);
     assert_int_equal(relay_limit(&w->relay, 10), 0);
     feed(w, 1000);
     await(w->from.entry.fd, POLLIN);
@@ -87,7 +87,7 @@ static void test_a_limit_taken_away_while_it_holds_the_direction_lets_it_go_on(v
 static void test_a_higher_limit_does_not_wait_for_the_old_one(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
-    relay_start(&w->relay, RELAY_CHOICE_COPY, false);
+    relay_start(&w->relay, RELAY_CHOICE_COPY, RELAY_COPY);
     assert_int_equal(relay_limit(&w->relay, 1), 0); /* a byte a second */
     feed(w, 3);
     await(w->from.entry.fd, POLLIN);

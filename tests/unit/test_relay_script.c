@@ -11,7 +11,7 @@ static void test_a_script_may_drop_what_comes_and_the_end_still_passes(void **st
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = drop_all;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     feed(w, 5000);
     end_source(w);
     settle_until_end(w);
@@ -35,7 +35,7 @@ static void test_a_script_may_replace_a_chunk_with_more_than_the_destination_tak
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = replace;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     uint64_t fed = 0, started = w->f->loop.now_ms;
     while (fed < 300000)
         fed += feed(w, 1 << 16), run_ready(w->f);
@@ -64,7 +64,7 @@ static void test_nothing_is_read_while_the_script_waits_and_its_end_waits_too(vo
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = wait_for_ever;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     feed(w, 10);
     await(w->from.entry.fd, POLLIN);
     run_ready(w->f);
@@ -106,7 +106,7 @@ static void test_a_script_may_leave_the_rest_to_c(void **state)
         struct world *w = open_world(state, PAIR_TCP);
         w->script = pass_after_some;
         w->script_left = 3;
-        relay_start(&w->relay, choices[i], true);
+        relay_start(&w->relay, choices[i], RELAY_SCRIPT);
         assert_string_equal(relay_mode_name(&w->relay), "lua");
         relay_at_random(w, 1000000, 5000, 20000, 5);
         assert_int_equal(w->n_chunks, 3);
@@ -126,7 +126,7 @@ static void test_a_script_that_fails_breaks_the_direction(void **state)
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = fail_at_once;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     feed(w, 10);
     await(w->from.entry.fd, POLLIN);
     run_ready(w->f);
@@ -139,7 +139,7 @@ static void test_a_script_that_fails_after_a_wait_breaks_the_direction(void **st
 {
     struct world *w = open_world(state, PAIR_TCP);
     w->script = wait_for_ever;
-    relay_start(&w->relay, RELAY_CHOICE_AUTO, true);
+    relay_start(&w->relay, RELAY_CHOICE_AUTO, RELAY_SCRIPT);
     feed(w, 10);
     await(w->from.entry.fd, POLLIN);
     run_ready(w->f);

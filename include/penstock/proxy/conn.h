@@ -16,6 +16,7 @@
 #include "penstock/proxy/reason.h"
 #include "penstock/proxy/targets.h"
 
+struct config_timeouts;
 struct listener;
 struct worker;
 
@@ -26,9 +27,12 @@ struct worker;
     X(DIAL, "dialling")                                                                            \
     X(FAILED, "failed hook")                                                                       \
     X(CONNECTED, "connected hook")                                                                 \
+    X(HANDSHAKE, "handshake hook")                                                                 \
+    X(SERVE, "served by its policy")                                                               \
     X(RELAY, "relaying")                                                                           \
     X(HANG, "held before it is denied")                                                            \
     X(LINGER, "delivering what was received before an abort")                                      \
+    X(GOODBYE, "delivering what the policy answered")                                              \
     X(CLOSED, "closed")
 
 enum conn_state {
@@ -52,14 +56,15 @@ struct conn {
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;
-    struct addr upstream_addr; /* AF_UNSPEC until connected */
-    struct policy *policy;     /* may be NULL */
-    void *script;              /* the policy's own record of this connection */
-    struct dial *dial;         /* while dialling */
-    struct targets *targets;   /* what is or was dialled; one reference */
-    size_t target;             /* index in targets of the one connected or last tried */
-    struct conn_tag *tags;     /* newest first */
-    struct timer deadline;     /* the nearest of all its deadlines, checked lazily */
+    struct addr upstream_addr;            /* AF_UNSPEC until connected */
+    struct policy *policy;                /* may be NULL */
+    void *script;                         /* the policy's own record of this connection */
+    struct dial *dial;                    /* while dialling */
+    struct targets *targets;              /* what is or was dialled; one reference */
+    size_t target;                        /* index in targets of the one connected or last tried */
+    struct conn_tag *tags;                /* newest first */
+    struct config_timeouts *own_timeouts; /* a hook has changed some; NULL: the listener's */
+    struct timer deadline;                /* the nearest of all its deadlines, checked lazily */
     struct loop_task free_task;
     uint64_t id;  /* unique in the process */
     uint64_t seq; /* count on its listener over all workers, from 1 */
@@ -73,7 +78,7 @@ struct conn {
     uint32_t refs;              /* who holds it: docs/lifetime.md */
     int failed_err;             /* HOOK_FAILED: why the last dial failed */
     const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
-    uint64_t linger_ms;         /* LINGER: when the other side last took something */
+    uint64_t linger_ms;         /* LINGER, GOODBYE: when the other side last took something */
     uint32_t
         unsent; /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
     uint8_t state;                   /* enum conn_state */
@@ -123,6 +128,22 @@ void conn_drop(struct conn *c);
 void conn_decided(struct conn *c, enum policy_hook hook, struct verdict *verdict);
 /* A data hook that waited has put its bytes with relay_write() and says how to go on. */
 void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verdict verdict);
+
+/* All filters of a direction have returned: C relays what is left of it. */
+void conn_filtered(struct conn *c, enum relay_direction dir);
+
+/* A hook wants to see what the client sends, before there is an upstream: from now on `up` is in
+ * STREAM mode. What stays unread goes to whoever comes next. */
+void conn_open_client(struct conn *c);
+/* A script has written something: moves what can be moved, and looks at how the sides are. May
+ * close the connection. */
+void conn_pump(struct conn *c);
+/* The deadlines that hold for it. */
+const struct config_timeouts *conn_timeouts(const struct conn *c);
+/* A copy of them that belongs to this connection, to change and then conn_watch_again(). NULL when
+ * out of memory. */
+struct config_timeouts *conn_change_timeouts(struct conn *c);
+void conn_watch_again(struct conn *c);
 
 static inline struct relay *conn_relay(struct conn *c, enum relay_direction dir)
 {

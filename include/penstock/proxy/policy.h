@@ -24,6 +24,8 @@ struct policy;
     X(CONNECT, "connect")                                                                          \
     X(FAILED, "failed")                                                                            \
     X(CONNECTED, "connected")                                                                      \
+    X(HANDSHAKE, "handshake")                                                                      \
+    X(SERVE, "serve")                                                                              \
     X(DATA, "data")                                                                                \
     X(CLOSE, "close")
 
@@ -38,6 +40,7 @@ enum verdict_kind {
     VERDICT_CONTINUE, /* no opinion: go on as configured */
     VERDICT_DIAL,     /* use `targets` */
     VERDICT_DENY,     /* end the client: `reason`, `reset`, `hang_ms` */
+    VERDICT_REPLY,    /* send `reply` to the client and end */
     VERDICT_ERROR,    /* the script failed (already logged): fail closed */
 };
 
@@ -49,6 +52,7 @@ struct verdict {
     char reason[VERDICT_REASON_MAX]; /* VERDICT_DENY: a word for the access log, may be "" */
     bool reset;                      /* VERDICT_DENY: end with RST instead of FIN */
     uint64_t hang_ms;                /* VERDICT_DENY: keep the client waiting that long first */
+    struct buf reply;                /* VERDICT_REPLY: taken over by the connection */
 };
 
 enum policy_step {
@@ -57,7 +61,7 @@ enum policy_step {
 };
 
 struct policy_ops {
-    /* Runs HOOK_ACCEPT, HOOK_CONNECT, HOOK_FAILED or HOOK_CONNECTED. POLICY_DONE: *out is filled.
+    /* Runs one of the hooks up to HOOK_SERVE. POLICY_DONE: *out is filled.
      * POLICY_WAIT: the policy holds the connection (conn_hold) and calls conn_decided() later,
      * once, then conn_drop(). For HOOK_FAILED conn->targets->items[conn->target] is what failed
      * last, conn->failed_err tells why. */
@@ -70,6 +74,13 @@ struct policy_ops {
      * *verdict tells how to go on. */
     enum policy_step (*data)(struct policy *p, struct conn *c, enum relay_direction dir,
                              const char *bytes, size_t n, enum relay_verdict *verdict);
+
+    /* Starts the filters of a direction (policy->filters), whose relay is open in STREAM mode. They
+     * end with conn_filtered(), or with conn_reset() when one fails. */
+    void (*filter)(struct policy *p, struct conn *c, enum relay_direction dir);
+    /* relay_ops.on_input and on_room of a direction in STREAM mode. */
+    bool (*input)(struct policy *p, struct conn *c, enum relay_direction dir);
+    void (*room)(struct policy *p, struct conn *c, enum relay_direction dir);
 
     /* HOOK_CLOSE: once for each accepted connection, after its sockets were closed. `info` is valid
      * during the call. A hook that waits holds the connection until it ends, at most 5 s. */
@@ -88,7 +99,8 @@ struct policy_ops {
 
 struct policy {
     const struct policy_ops *ops;
-    unsigned hooks; /* bit (1u << HOOK_x) for each hook that exists */
+    unsigned hooks;  /* bit (1u << HOOK_x) for each hook that exists */
+    bool filters[2]; /* by direction: there are filters */
 };
 
 /* Bit test: does the policy (may be NULL) have this hook? */

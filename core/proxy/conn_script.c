@@ -1,0 +1,90 @@
+/* The parts of a connection's life in which its policy speaks to the client itself: serving, and
+ * the end of an answer. */
+#include <stdio.h>
+#include <string.h>
+
+#include "conn_priv.h"
+#include "penstock/proxy/config.h"
+#include "penstock/proxy/listener.h"
+
+enum {
+    GOODBYE_POLL_MS = 500,   /* no event tells that a send queue is empty */
+    GOODBYE_GRACE_MS = 2000, /* for the client to end, once it has all; its FIN makes it shorter */
+};
+
+void conn_open_client(struct conn *c)
+{
+    if (c->up.state == RELAY_IDLE)
+        relay_start(&c->up, RELAY_CHOICE_AUTO, RELAY_STREAM);
+}
+
+void conn_start_serving(struct conn *c)
+{
+    conn_set_state(c, CONN_SERVE);
+    c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
+    relay_start(&c->up, RELAY_CHOICE_AUTO, RELAY_STREAM);
+    relay_start(&c->down, RELAY_CHOICE_AUTO, RELAY_STREAM);
+    conn_watch(c);
+    conn_decide(c, HOOK_SERVE);
+}
+
+/* ---- goodbye ---- */
+
+static void on_goodbye_poll(struct timer *timer)
+{
+    struct conn *c = container_of(timer, struct conn, deadline);
+    loop_timer(conn_loop(c), &c->deadline, GOODBYE_POLL_MS);
+    conn_look_at_goodbye(c);
+}
+
+/* close() while the client still sends would make an RST of it, which can destroy the answer on its
+ * way: so its bytes are taken and thrown away until it ends, or has had time to. */
+void conn_say_goodbye(struct conn *c, const char *detail)
+{
+    conn_set_state(c, CONN_GOODBYE);
+    snprintf(c->detail, sizeof c->detail, "%s", detail);
+    conn_start_linger(c);
+    relay_start(&c->down, RELAY_CHOICE_COPY, RELAY_STREAM);
+    relay_finish(&c->down);
+    relay_start(&c->up, RELAY_CHOICE_COPY, RELAY_DISCARD);
+    conn_use_timer(c, on_goodbye_poll);
+    loop_timer(conn_loop(c), &c->deadline, GOODBYE_POLL_MS);
+    conn_pump(c);
+}
+
+void conn_reply(struct conn *c, struct buf *reply)
+{
+    buf_deinit(&c->down.held);
+    c->down.held = *reply;
+    buf_init(reply);
+    conn_say_goodbye(c, "reply");
+}
+
+static void end_served(struct conn *c)
+{
+    char detail[VERDICT_REASON_MAX];
+    memcpy(detail, c->detail, sizeof detail);
+    conn_close(c, REASON_CLOSED, SIDE_NONE, detail);
+}
+
+void conn_look_at_goodbye(struct conn *c)
+{
+    if (c->client.err) {
+        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+        return;
+    }
+    size_t unsent = stream_unsent(&c->client) + relay_held(&c->down);
+    bool ended = c->up.state == RELAY_ENDED;
+    uint64_t now = conn_loop(c)->now_ms;
+    if (!c->client.shut || (unsent && !ended)) {
+        if (!conn_may_linger(c, unsent))
+            conn_reset(c, REASON_TIMEOUT, SIDE_CLIENT, "goodbye");
+        return;
+    }
+    if (c->unsent) { /* it has all now: the grace begins */
+        c->unsent = 0;
+        c->linger_ms = now;
+    }
+    if (ended || now - c->linger_ms >= GOODBYE_GRACE_MS)
+        end_served(c);
+}
