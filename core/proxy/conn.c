@@ -275,7 +275,7 @@ void conn_data_decided(struct conn *c, enum relay_direction dir, enum relay_verd
 
 static void start_relay(struct conn *c)
 {
-    const struct config_listener *config = c->listener->config;
+    const struct config_listener *config = c->config;
     bool script = policy_has(c->policy, HOOK_DATA);
     set_state(c, CONN_RELAY);
     c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
@@ -299,7 +299,7 @@ static void on_dialled(void *arg, const struct dial_result *result);
 
 static void start_dial(struct conn *c)
 {
-    const struct config_timeouts *timeouts = &c->listener->config->timeouts;
+    const struct config_timeouts *timeouts = &c->config->timeouts;
     if (!c->targets) {
         log_line(LOG_WARN, c->id, "no destination: LISTEN has no TARGET and no hook named one");
         conn_close(c, REASON_DENIED, SIDE_NONE, "no_destination");
@@ -351,7 +351,7 @@ static void go_on(struct conn *c, enum policy_hook hook)
         break;
     case HOOK_CONNECT:
         if (!c->targets)
-            c->targets = c->listener->config->to ? targets_hold(c->listener->config->to) : NULL;
+            c->targets = c->config->to ? targets_hold(c->config->to) : NULL;
         start_dial(c);
         break;
     case HOOK_FAILED:
@@ -496,7 +496,8 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
     c->worker = w;
     c->listener = l;
-    c->policy = w->policy;
+    c->config = l->config;
+    c->policy = policy_set_get(w->policies, c->config->policy);
     c->client_addr = *client;
     c->free_task.run = free_conn;
     list_init(&c->free_task.node);

@@ -4,7 +4,6 @@
 
 #include "conn_priv.h"
 #include "penstock/proxy/config.h"
-#include "penstock/proxy/listener.h"
 
 enum {
     HALF_CLOSED_MIN = 16 * 1024, /* bytes in each half-closed window that prove a transfer */
@@ -13,7 +12,7 @@ enum {
 
 static const struct config_timeouts *timeouts(const struct conn *c)
 {
-    return &c->listener->config->timeouts;
+    return &c->config->timeouts;
 }
 
 static uint64_t moved_bytes(const struct conn *c)

@@ -16,6 +16,7 @@
 #include "penstock/proxy/reason.h"
 #include "penstock/proxy/targets.h"
 
+struct config_listener;
 struct listener;
 struct worker;
 
@@ -49,11 +50,12 @@ struct conn {
     struct list node; /* in worker->conns */
     struct worker *worker;
     struct listener *listener;
+    const struct config_listener *config; /* its listener's, as it was when it was accepted */
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;
     struct addr upstream_addr; /* AF_UNSPEC until connected */
-    struct policy *policy;     /* may be NULL */
+    struct policy *policy;     /* its listener's, of the same time; may be NULL */
     void *script;              /* the policy's own record of this connection */
     struct dial *dial;         /* while dialling */
     struct targets *targets;   /* what is or was dialled; one reference */
