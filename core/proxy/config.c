@@ -17,7 +17,10 @@ void config_init(struct config *c)
 static void listener_init(struct config_listener *l)
 {
     *l = (struct config_listener){
-        .timeouts = {.connect_ms = 5000, .idle_ms = 3600000, .half_closed_ms = 60000},
+        .timeouts = {.connect_ms = 5000,
+                     .handshake_ms = 10000,
+                     .idle_ms = 3600000,
+                     .half_closed_ms = 60000},
         .socket = {.nodelay = true, .backlog = 4096},
         .relay = RELAY_CHOICE_AUTO,
     };

@@ -23,6 +23,8 @@ struct config_limits {
 /* Deadlines in milliseconds; 0 switches one off. */
 struct config_timeouts {
     uint64_t connect_ms;    /* resolve and connect, all targets together; default 5 s */
+    uint64_t handshake_ms;  /* what precedes the relay beside connecting: the handshake hook;
+                               default 10 s */
     uint64_t first_byte_ms; /* first byte of the client, from the start of the relay; default off */
     uint64_t idle_ms;       /* nothing moved in either direction; default 1 h */
     uint64_t half_closed_ms; /* one side has ended, the other moves next to nothing; default 60 s */
