@@ -63,7 +63,7 @@ static void ignore_signals(void)
     signal(SIGUSR1, SIG_IGN);
 }
 
-static int make_policy(void *arg, unsigned worker, struct loop *loop, struct policy **out,
+static int make_policy(void *arg, unsigned worker, struct loop *loop, struct policy_set **out,
                        char *why, size_t why_cap)
 {
     const struct config *config = arg;

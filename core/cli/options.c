@@ -116,8 +116,8 @@ static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
     /* Documented for later versions: told apart from a slip of the finger. */
     static const char *const planned[] = {
-        "accept-proxy", "admin",         "handshake-timeout", "send-proxy", "tls",      "tls-ca",
-        "tls-cert",     "tls-client-ca", "tls-insecure",      "tls-key",    "tls-name", "user"};
+        "accept-proxy",  "admin",        "send-proxy", "tls",      "tls-ca", "tls-cert",
+        "tls-client-ca", "tls-insecure", "tls-key",    "tls-name", "user"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(planned[i], name) == 0)
             return refuse(w, "--%s is not in this version", name);

@@ -340,13 +340,13 @@ void conn_filtered(struct conn *c, enum relay_direction dir)
 {
     if (c->ending || c->state != CONN_RELAY)
         return;
-    relay_start(conn_relay(c, dir), c->listener->config->relay, RELAY_COPY);
+    relay_start(conn_relay(c, dir), c->config->relay, RELAY_COPY);
     loop_ready(conn_loop(c), &conn_relay(c, dir)->task);
 }
 
 static void start_relay(struct conn *c)
 {
-    const struct config_listener *config = c->listener->config;
+    const struct config_listener *config = c->config;
     conn_set_state(c, CONN_RELAY);
     c->relay_ms = c->active_ms = conn_loop(c)->now_ms;
     /* A hook may have set limits of its own already. */
@@ -441,7 +441,7 @@ static void go_on(struct conn *c, enum policy_hook hook)
             break;
         }
         if (!c->targets)
-            c->targets = c->listener->config->to ? targets_hold(c->listener->config->to) : NULL;
+            c->targets = c->config->to ? targets_hold(c->config->to) : NULL;
         start_dial(c);
         break;
     case HOOK_FAILED:
@@ -592,7 +592,8 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
     c->worker = w;
     c->listener = l;
-    c->policy = w->policy;
+    c->config = l->config;
+    c->policy = policy_set_get(w->policies, c->config->policy);
     c->client_addr = *client;
     c->free_task.run = free_conn;
     list_init(&c->free_task.node);

@@ -4,7 +4,6 @@
 
 #include "conn_priv.h"
 #include "penstock/proxy/config.h"
-#include "penstock/proxy/listener.h"
 
 enum {
     HALF_CLOSED_MIN = 16 * 1024, /* bytes in each half-closed window that prove a transfer */
@@ -13,7 +12,7 @@ enum {
 
 const struct config_timeouts *conn_timeouts(const struct conn *c)
 {
-    return c->own_timeouts ? c->own_timeouts : &c->listener->config->timeouts;
+    return c->own_timeouts ? c->own_timeouts : &c->config->timeouts;
 }
 
 struct config_timeouts *conn_change_timeouts(struct conn *c)

@@ -114,7 +114,7 @@ int server_load_policies(struct server *s, const struct policy_factory *factory,
 {
     for (uint32_t i = 0; factory && i < s->n_workers; i++) {
         struct worker *w = &s->workers[i];
-        int err = factory->make(factory->arg, i, &w->loop, &w->policy, why, why_cap);
+        int err = factory->make(factory->arg, i, &w->loop, &w->policies, why, why_cap);
         if (err)
             return err;
     }

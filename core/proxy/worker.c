@@ -87,13 +87,18 @@ fail_async:
     return err;
 }
 
+static void free_policies(struct worker *w)
+{
+    if (w->policies)
+        w->policies->ops->free(w->policies);
+    w->policies = NULL;
+}
+
 static void run(void *arg)
 {
     struct worker *w = arg;
     loop_run(&w->loop);
-    if (w->policy)
-        w->policy->ops->free(w->policy);
-    w->policy = NULL;
+    free_policies(w);
     w->on_ended(w->arg);
 }
 
@@ -135,8 +140,7 @@ int worker_deinit(struct worker *w)
 {
     if (w->started)
         uv_thread_join(&w->thread);
-    if (w->policy)
-        w->policy->ops->free(w->policy);
+    free_policies(w);
     for (size_t i = 0; i < w->n_acceptors; i++)
         timers_stop(&w->loop.timers, &w->acceptors[i].retry);
     resolver_free(w->resolver);

@@ -18,16 +18,21 @@ const char *policy_hook_name(enum policy_hook hook)
     return hook_names[hook];
 }
 
+static struct script_policy *script_policy(struct policy *p)
+{
+    return (struct script_policy *)p; /* its first member */
+}
+
 static struct vm *vm_from(struct policy *p)
 {
-    return (struct vm *)p; /* its first member */
+    return script_policy(p)->vm;
 }
 
 /* Pushes hook function and connection, and lists the task there. */
 static struct script_conn *push_hook(lua_State *L, struct task *t)
 {
     struct vm *vm = t->vm;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->hooks[t->hook]);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->script_policy->hooks[t->hook]);
     t->script = lib_conn_push(L, vm, t->conn); // stack: …, hook, conn
     list_push(&t->script->tasks, &t->of_conn);
     return t->script;
@@ -187,13 +192,14 @@ static const struct task_ops hook_ops[HOOK_COUNT] = {
 };
 
 /* A task for `hook`, whose answer is an error until it has given another. */
-static struct task *take(struct vm *vm, struct conn *c, enum policy_hook hook)
+static struct task *take(struct policy *p, struct conn *c, enum policy_hook hook)
 {
-    struct task *t = sched_take(vm, &hook_ops[hook]);
+    struct task *t = sched_take(vm_from(p), &hook_ops[hook]);
     if (!t) {
         log_line(LOG_ERROR, c->id, "out of memory for the %s", hook_ops[hook].name);
         return NULL;
     }
+    t->script_policy = script_policy(p);
     t->conn = c;
     t->hook = (uint8_t)hook;
     t->relay_verdict = RELAY_FAIL;
@@ -217,9 +223,9 @@ static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hoo
 {
     struct vm *vm = vm_from(p);
     *out = (struct verdict){.kind = VERDICT_CONTINUE};
-    if (is_closing(c) || vm->hooks[hook] == LUA_NOREF)
+    if (is_closing(c) || !policy_has(p, hook))
         return POLICY_DONE;
-    struct task *t = take(vm, c, hook);
+    struct task *t = take(p, c, hook);
     if (!t) {
         out->kind = VERDICT_ERROR;
         return POLICY_DONE;
@@ -243,7 +249,7 @@ static enum policy_step data(struct policy *p, struct conn *c, enum relay_direct
         *verdict = RELAY_GO_ON;
         return POLICY_DONE;
     }
-    struct task *t = take(vm, c, HOOK_DATA);
+    struct task *t = take(p, c, HOOK_DATA);
     if (!t) {
         *verdict = RELAY_FAIL;
         return POLICY_DONE;
@@ -262,9 +268,9 @@ static enum policy_step data(struct policy *p, struct conn *c, enum relay_direct
 static void close_hook(struct policy *p, struct conn *c, const struct conn_info *info)
 {
     struct vm *vm = vm_from(p);
-    if (vm->hooks[HOOK_CLOSE] == LUA_NOREF)
+    if (!policy_has(p, HOOK_CLOSE))
         return;
-    struct task *t = take(vm, c, HOOK_CLOSE);
+    struct task *t = take(p, c, HOOK_CLOSE);
     if (!t)
         return;
     t->info = info;
@@ -328,16 +334,45 @@ static void forget(struct policy *p, struct conn *c)
     lib_conn_forget(vm_from(p), c);
 }
 
-static void free_policy(struct policy *p)
-{
-    vm_free(vm_from(p));
-}
-
 const struct policy_ops policy_lua_ops = {
     .decide = decide,
     .data = data,
     .close = close_hook,
     .cancel = cancel,
     .forget = forget,
-    .free = free_policy,
 };
+
+/* ---- all policies of a VM ---- */
+
+static void free_set(struct policy_set *set)
+{
+    vm_free((struct vm *)set); /* its first member */
+}
+
+const struct policy_set_ops policy_lua_set_ops = {.free = free_set};
+
+struct script_policy *policy_lua_add(struct vm *vm)
+{
+    struct script_policy *p = calloc(1, sizeof *p);
+    struct policy **grown =
+        p ? realloc(vm->set.policies, (vm->set.n + 1) * sizeof(struct policy *)) : NULL;
+    if (!grown) {
+        free(p);
+        return NULL;
+    }
+    p->policy.ops = &policy_lua_ops;
+    p->vm = vm;
+    for (int i = 0; i < HOOK_COUNT; i++)
+        p->hooks[i] = LUA_NOREF;
+    vm->set.policies = grown;
+    grown[vm->set.n++] = &p->policy;
+    return p;
+}
+
+void policy_lua_free_all(struct vm *vm)
+{
+    for (size_t i = 0; i < vm->set.n; i++)
+        free(vm->set.policies[i]);
+    free(vm->set.policies);
+    vm->set = (struct policy_set){.ops = vm->set.ops};
+}

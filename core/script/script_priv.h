@@ -37,6 +37,15 @@ enum {
 struct vm;
 struct task;
 
+/* ---- policies (policy_lua.c) ---- */
+
+/* The hooks of one listener. Owned by its VM. */
+struct script_policy {
+    struct policy policy; /* first: what the proxy layer sees */
+    struct vm *vm;
+    int hooks[HOOK_COUNT]; /* registry references, LUA_NOREF without */
+};
+
 /* ---- connections as Lua sees them (lib_conn.c) ---- */
 
 /* The userdata itself; LuaJIT never moves it. Anchored by `ref` from the first hook to
@@ -98,6 +107,7 @@ struct task {
     struct timer wake;    /* of ps.sleep */
     struct timer limit;   /* of the close hook */
     /* What the hooks of a connection need (policy_lua.c). */
+    const struct script_policy *script_policy; /* whose hook it is */
     struct conn *conn;
     struct script_conn *script;
     const struct conn_info *info; /* close: valid while pushing */
@@ -203,7 +213,7 @@ void heap_close_state(struct heap *h, lua_State *L);
 /* ---- the rest ---- */
 
 struct vm {
-    struct policy policy; /* first: what the proxy layer sees */
+    struct policy_set set; /* first: what the proxy layer sees; each policy a script_policy */
     lua_State *L;
     struct heap heap;
     const char *stack_base; /* where the C stack stood when Lua was entered, NULL before */
@@ -222,13 +232,18 @@ struct vm {
     uint64_t seen_ns;                     /* when it saw that one first */
     uint64_t random[4];                   /* xoshiro256** */
     const struct script_options *options; /* while loading */
-    int hooks[HOOK_COUNT];                /* registry references, LUA_NOREF without */
     int dirs[2];                          /* "up", "down" */
     int door, conn_meta, tasks, cancelled, deny_meta, pass; /* registry references */
     struct report reports[SCRIPT_ERRORS];
 };
 
 extern const struct policy_ops policy_lua_ops;
+extern const struct policy_set_ops policy_lua_set_ops;
+/* Appends a policy without hooks to those of the VM; the next number is its own. NULL when out of
+ * memory. */
+struct script_policy *policy_lua_add(struct vm *vm);
+/* Frees all policies of the VM, whose state may be closed. */
+void policy_lua_free_all(struct vm *vm);
 /* Name of a hook as scripts write it. */
 const char *policy_hook_name(enum policy_hook hook);
 /* Closes what scripts asked to close. Lua must not be on the C stack. */

@@ -91,6 +91,9 @@ static void push_hook_names(lua_State *L)
 /* Takes the hooks of the policy table on the top. */
 static void take_hooks(lua_State *L, struct vm *vm)
 {
+    struct script_policy *p = policy_lua_add(vm);
+    if (!p)
+        luaL_error(L, "not enough memory");
     for (int i = 0; i < HOOK_COUNT; i++) {
         lua_pushstring(L, policy_hook_name((enum policy_hook)i));
         lua_rawget(L, -2);
@@ -98,8 +101,8 @@ static void take_hooks(lua_State *L, struct vm *vm)
             lua_pop(L, 1);
             continue;
         }
-        vm->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
-        vm->policy.hooks |= 1u << i;
+        p->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+        p->policy.hooks |= 1u << i;
     }
 }
 
@@ -164,12 +167,10 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     struct vm *vm = calloc(1, sizeof *vm);
     if (!vm)
         return NULL;
-    vm->policy.ops = &policy_lua_ops;
+    vm->set.ops = &policy_lua_set_ops;
     vm->loop = loop;
     vm->options = options;
     vm->budget = !options->jit;
-    for (int i = 0; i < HOOK_COUNT; i++)
-        vm->hooks[i] = LUA_NOREF;
     list_init(&vm->idle);
     list_init(&vm->busy);
     list_init(&vm->closing);
@@ -184,7 +185,7 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     return vm;
 }
 
-int script_load(const struct script_options *options, struct loop *loop, struct policy **out,
+int script_load(const struct script_options *options, struct loop *loop, struct policy_set **out,
                 char *why, size_t why_cap)
 {
     *out = NULL;
@@ -199,7 +200,7 @@ int script_load(const struct script_options *options, struct loop *loop, struct 
         vm_free(vm);
         return err;
     }
-    *out = &vm->policy;
+    *out = &vm->set;
     return 0;
 }
 
@@ -208,6 +209,7 @@ void vm_free(struct vm *vm)
     report_deinit(vm);
     sched_deinit(vm);
     heap_close_state(&vm->heap, vm->L);
+    policy_lua_free_all(vm);
     free(vm);
 }
 

@@ -29,8 +29,8 @@ _penstock_value() {
         [[ -z $cur || $cur == - ]] && COMPREPLY+=(-)
         ;;
     --log-file | --pid-file) _penstock_files ;;
-    --connect-timeout | --first-byte-timeout | --idle-timeout | --half-close-timeout | \
-        --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
+    --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
+        --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
     --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
         --bind-source | --resolver) ;; # a number or an address: nothing to offer
@@ -59,8 +59,8 @@ _penstock() {
     -*)
         _penstock_words "-p --policy --jit --unsafe-lua --seed \
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
-            --connect-timeout --first-byte-timeout --idle-timeout --half-close-timeout \
-            --life-timeout --drain-timeout \
+            --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
+            --half-close-timeout --life-timeout --drain-timeout \
             --bind-source --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
             --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \

@@ -15,6 +15,7 @@ complete -c penstock -l max-rate -x -d 'New connections a second of each listene
 complete -c penstock -l rate-up -x -a $sizes -d 'Bytes a second, client to upstream'
 complete -c penstock -l rate-down -x -a $sizes -d 'Bytes a second, upstream to client'
 complete -c penstock -l connect-timeout -x -a $times -d 'To resolve and connect'
+complete -c penstock -l handshake-timeout -x -a $times -d 'Of the handshake hook'
 complete -c penstock -l first-byte-timeout -x -a $times -d 'Until the client sends its first byte'
 complete -c penstock -l idle-timeout -x -a $times -d 'Without a byte in either direction'
 complete -c penstock -l half-close-timeout -x -a $times -d 'After one side has ended'

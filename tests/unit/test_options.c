@@ -95,6 +95,7 @@ static void test_what_is_not_asked_for_has_its_documented_default(void **state)
     assert_int_equal(l->limits.up_bytes, 0);
     assert_int_equal(l->limits.down_bytes, 0);
     assert_int_equal(l->timeouts.connect_ms, 5000);
+    assert_int_equal(l->timeouts.handshake_ms, 10000);
     assert_int_equal(l->timeouts.first_byte_ms, 0);
     assert_int_equal(l->timeouts.idle_ms, 3600000);
     assert_int_equal(l->timeouts.half_closed_ms, 60000);
@@ -121,6 +122,7 @@ static void test_help_tells_the_defaults_that_hold(void **state)
 {
     (void)state;
     static const char *const told[][2] = {{"connect-timeout", "default 5s"},
+                                          {"handshake-timeout", "default 10s"},
                                           {"idle-timeout", "default 1h"},
                                           {"half-close-timeout", "default 1m"},
                                           {"drain-timeout", "default 30s"},
@@ -338,9 +340,11 @@ static void test_times_are_read_with_their_units(void **state)
     (void)state;
     const struct config_timeouts *t =
         &accept_options("--connect-timeout 500ms --first-byte-timeout 2.5 --idle-timeout 2m "
-                        "--half-close-timeout 1h --life-timeout 1d --drain-timeout 0")
+                        "--half-close-timeout 1h --life-timeout 1d --drain-timeout 0 "
+                        "--handshake-timeout 3s")
              ->timeouts;
     assert_int_equal(t->connect_ms, 500);
+    assert_int_equal(t->handshake_ms, 3000);
     assert_int_equal(t->first_byte_ms, 2500);
     assert_int_equal(t->idle_ms, 120000);
     assert_int_equal(t->half_closed_ms, 3600000);

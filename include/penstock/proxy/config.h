@@ -48,6 +48,7 @@ struct config_listener {
     struct config_timeouts timeouts;
     struct config_socket socket;
     enum relay_choice relay; /* auto, copy or splice */
+    size_t policy;           /* number of its policy in each worker's policy_set */
 };
 
 struct config {

@@ -16,6 +16,7 @@
 #include "penstock/proxy/reason.h"
 #include "penstock/proxy/targets.h"
 
+struct config_listener;
 struct config_timeouts;
 struct listener;
 struct worker;
@@ -53,6 +54,7 @@ struct conn {
     struct list node; /* in worker->conns */
     struct worker *worker;
     struct listener *listener;
+    const struct config_listener *config; /* its listener's, as it was when it was accepted */
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;

@@ -1,8 +1,8 @@
 /* The hook interface between a connection and whatever decides for it. No Lua here: core/script
  * implements it.
  *
- * One policy belongs to one worker and is used on its thread only. A hook that does not exist is
- * never called. */
+ * One policy belongs to one worker and is used on its thread only; several listeners may have the
+ * same. A hook that does not exist is never called. */
 #ifndef PENSTOCK_PROXY_POLICY_H
 #define PENSTOCK_PROXY_POLICY_H
 
@@ -92,9 +92,6 @@ struct policy_ops {
 
     /* The connection's memory goes away: forget it (script objects keep answering "closed"). */
     void (*forget)(struct policy *p, struct conn *c);
-
-    /* Frees the policy; all its connections are gone. */
-    void (*free)(struct policy *p);
 };
 
 struct policy {
@@ -102,6 +99,27 @@ struct policy {
     unsigned hooks;  /* bit (1u << HOOK_x) for each hook that exists */
     bool filters[2]; /* by direction: there are filters */
 };
+
+struct policy_set;
+
+struct policy_set_ops {
+    /* Frees the set with its policies; all their connections are gone. */
+    void (*free)(struct policy_set *set);
+};
+
+/* What one worker has loaded from one version of the script: one VM, and the policies in it.
+ * config_listener.policy is the number of a listener's policy. */
+struct policy_set {
+    const struct policy_set_ops *ops;
+    struct policy **policies; /* by that number; NULL where there is none */
+    size_t n;
+};
+
+/* The policy of that number, NULL without one. `set` may be NULL. */
+static inline struct policy *policy_set_get(const struct policy_set *set, size_t number)
+{
+    return set && number < set->n ? set->policies[number] : NULL;
+}
 
 /* Bit test: does the policy (may be NULL) have this hook? */
 static inline bool policy_has(const struct policy *p, enum policy_hook hook)

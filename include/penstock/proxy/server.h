@@ -9,12 +9,12 @@
 
 struct server;
 
-/* How to make a worker's policy; the scripting layer provides it. Called on the main thread, once
- * for each worker (0, 1, …), before any worker runs. Returns 0 and the policy (owned by the worker,
- * freed on its thread), or a negative error with the whole message (file:line, traceback) in `why`.
- */
+/* How to make a worker's policies; the scripting layer provides it. Called on the main thread, once
+ * for each worker (0, 1, …), before any worker runs. Returns 0 and the policies (owned by the
+ * worker, freed on its thread), or a negative error with the whole message (file:line, traceback)
+ * in `why`. */
 struct policy_factory {
-    int (*make)(void *arg, unsigned worker, struct loop *loop, struct policy **out, char *why,
+    int (*make)(void *arg, unsigned worker, struct loop *loop, struct policy_set **out, char *why,
                 size_t why_cap);
     void *arg;
 };
@@ -22,7 +22,8 @@ struct policy_factory {
 /* Makes a server from `config`, which must outlive it. Returns 0 or a negative errno. */
 int server_new(const struct config *config, struct server **out);
 
-/* Loads the policy in every worker; factory may be NULL. 0, or an error with a message in `why`. */
+/* Loads the policies in every worker; factory may be NULL. 0, or an error with a message in `why`.
+ */
 int server_load_policies(struct server *s, const struct policy_factory *factory, char *why,
                          size_t why_cap);
 

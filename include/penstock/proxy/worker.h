@@ -1,4 +1,4 @@
-/* One worker: a thread, its loop, its acceptors, its connections, its policy. Workers share the
+/* One worker: a thread, its loop, its acceptors, its connections, its policies. Workers share the
  * counters, each listener's table of clients and rate, the counts of target lists, and the log. */
 #ifndef PENSTOCK_PROXY_WORKER_H
 #define PENSTOCK_PROXY_WORKER_H
@@ -34,8 +34,8 @@ struct worker {
     const struct config *config;
     struct server_counts *counts;
     struct resolver *resolver;
-    struct policy *policy;      /* NULL without */
-    struct acceptor *acceptors; /* one a listener */
+    struct policy_set *policies; /* NULL without */
+    struct acceptor *acceptors;  /* one a listener */
     size_t n_acceptors;
     struct list conns; /* every connection with memory, closed ones with a waiting hook included */
     size_t n_conns;

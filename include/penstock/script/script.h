@@ -17,10 +17,10 @@ struct script_options {
     uint64_t seed;    /* of ps.random(); 0: from the system */
 };
 
-/* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and the policy,
- * or a negative error with file:line, message and traceback in `why`. The VM is closed by
- * policy->ops->free. */
-int script_load(const struct script_options *options, struct loop *loop, struct policy **out,
+/* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and its
+ * policies (number 0 is what the file returned), or a negative error with file:line, message and
+ * traceback in `why`. The VM is closed by out->ops->free. */
+int script_load(const struct script_options *options, struct loop *loop, struct policy_set **out,
                 char *why, size_t why_cap);
 
 /* LuaJIT's version, for --version. */
