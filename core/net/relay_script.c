@@ -62,7 +62,7 @@ int relay_unread(struct relay *r, const void *bytes, size_t n)
 void relay_want_input(struct relay *r)
 {
     r->wants_input = true;
-    if (r->from->readable || r->from->eof) /* nothing else will tell */
+    if (!r->pumping && (r->from->readable || r->from->eof)) /* nothing else will tell */
         loop_ready(r->loop, &r->task);
 }
 

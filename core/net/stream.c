@@ -2,6 +2,8 @@
 #include "penstock/net/stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #ifdef __linux__
@@ -106,6 +108,15 @@ size_t stream_unsent(const struct stream *s)
         return (size_t)n;
 #endif
     return 0;
+}
+
+int stream_set_nodelay(struct stream *s, bool on)
+{
+    int value = on;
+    if (setsockopt(s->entry.fd, IPPROTO_TCP, TCP_NODELAY, &value, sizeof value) == 0)
+        return 0;
+    return errno == EOPNOTSUPP || errno == ENOPROTOOPT ? 0
+                                                       : -errno; /* a UNIX socket has no delay */
 }
 
 void stream_close(struct stream *s)

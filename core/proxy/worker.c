@@ -78,6 +78,7 @@ int worker_init(struct worker *w, unsigned index, const struct config *config,
     err = resolver_new(&w->loop, config->resolver, &w->resolver);
     if (err)
         goto fail_resolver;
+    w->loop.resolver = w->resolver;
     return 0;
 
 fail_resolver:

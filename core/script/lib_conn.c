@@ -189,8 +189,7 @@ static int conn_tostring(lua_State *L)
 
 /* ---- methods ---- */
 
-/* The conn at 1, or an error that shows the right call. */
-static struct script_conn *check_conn(lua_State *L, const char *call)
+struct script_conn *lib_conn_check(lua_State *L, const char *call)
 {
     struct script_conn *s = lua_touserdata(L, 1);
     bool is = false;
@@ -204,8 +203,7 @@ static struct script_conn *check_conn(lua_State *L, const char *call)
     return s;
 }
 
-/* The connection when it can still be acted on, else NULL with nil, "closed" pushed: return 2. */
-static struct conn *live(lua_State *L, struct script_conn *s)
+struct conn *lib_conn_live(lua_State *L, struct script_conn *s)
 {
     if (s->conn && !s->closing && !conn_is_closed(s->conn))
         return s->conn;
@@ -214,7 +212,7 @@ static struct conn *live(lua_State *L, struct script_conn *s)
     return NULL;
 }
 
-static int push_result(lua_State *L, int err)
+int lib_conn_push_result(lua_State *L, int err)
 {
     if (!err) {
         lua_pushboolean(L, 1);
@@ -235,7 +233,7 @@ static bool key_is_word(const char *key, size_t len)
 static int conn_tag_method(lua_State *L)
 {
     static const char call[] = "conn:tag(key, value)";
-    struct script_conn *s = check_conn(L, call);
+    struct script_conn *s = lib_conn_check(L, call);
     size_t key_len = 0, value_len = 0;
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &key_len) : NULL;
     if (!key || !key_is_word(key, key_len))
@@ -250,17 +248,12 @@ static int conn_tag_method(lua_State *L)
                           luaL_typename(L, 3));
     struct conn *c = s->conn; /* in the close hook, too: its tags belong into the access line */
     if (!c)
-        return live(L, s) ? 0 : 2;
-    return push_result(L, conn_tag(c, key, key_len, value, value_len));
+        return lib_conn_live(L, s) ? 0 : 2;
+    return lib_conn_push_result(L, conn_tag(c, key, key_len, value, value_len));
 }
 
-/* Notes that the connection shall end; policy_run_closes() does it once Lua is left. */
-static int ask_close(lua_State *L, const char *call, bool reset)
+void lib_conn_ask_close(struct script_conn *s, struct conn *c, bool reset)
 {
-    struct script_conn *s = check_conn(L, call);
-    struct conn *c = live(L, s);
-    if (!c)
-        return 2;
     s->closing = true;
     s->reset = reset;
     list_for_each (node, next, &s->tasks) {
@@ -270,7 +263,16 @@ static int ask_close(lua_State *L, const char *call, bool reset)
     }
     conn_hold(c); /* dropped in policy_run_closes() */
     list_push(&s->vm->closing, &s->close_node);
-    return push_result(L, 0);
+}
+
+static int ask_close(lua_State *L, const char *call, bool reset)
+{
+    struct script_conn *s = lib_conn_check(L, call);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    lib_conn_ask_close(s, c, reset);
+    return lib_conn_push_result(L, 0);
 }
 
 static int conn_close_method(lua_State *L)
@@ -299,7 +301,7 @@ static int conn_limit_method(lua_State *L)
 {
     static const char call[] = "conn:limit{ up = \"1M\", down = 65536 }";
     static const char *const names[] = {[RELAY_UP] = "up", [RELAY_DOWN] = "down"};
-    struct script_conn *s = check_conn(L, call);
+    struct script_conn *s = lib_conn_check(L, call);
     uint64_t rates[2] = {0, 0};
     bool set[2] = {false, false};
     if (!lua_istable(L, 2))
@@ -321,14 +323,14 @@ static int conn_limit_method(lua_State *L)
         set[dir] = true;
         lua_pop(L, 1); // stack: conn, options, key
     }
-    struct conn *c = live(L, s);
+    struct conn *c = lib_conn_live(L, s);
     if (!c)
         return 2;
     int err = 0;
     for (int dir = RELAY_UP; dir <= RELAY_DOWN && !err; dir++)
         if (set[dir])
             err = relay_limit(conn_relay(c, (enum relay_direction)dir), rates[dir]);
-    return push_result(L, err);
+    return lib_conn_push_result(L, err);
 }
 
 /* ---- the userdata ---- */
@@ -346,7 +348,9 @@ struct script_conn *lib_conn_push(lua_State *L, struct vm *vm, struct conn *c)
     s->id = c->id;
     s->seq = c->seq;
     list_init(&s->tasks);
+    list_init(&s->sockets);
     list_init(&s->close_node);
+    list_init(&s->dirty_node);
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->conn_meta);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, -1);
@@ -378,6 +382,7 @@ static void push_names(lua_State *L)
         {NULL, NULL},
     };
     luaL_newlib(L, methods);
+    luaL_setfuncs(L, lib_conn_io_methods, 0);
 #define X(name)                                                                                    \
     lua_pushinteger(L, FIELD_##name);                                                              \
     lua_setfield(L, -2, #name);
@@ -389,6 +394,8 @@ void lib_conn_open(lua_State *L, struct vm *vm)
 {
     luaL_newmetatable(L, type_name);
     push_names(L); // stack: …, metatable, names
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "penstock.conn_names");
     lua_pushvalue(L, -1);
     lua_pushcclosure(L, conn_index, 1);
     lua_setfield(L, -3, "__index");

@@ -6,6 +6,7 @@
 
 #include "penstock/base/units.h"
 #include "script_priv.h"
+#include "socket_priv.h"
 #include "text_priv.h"
 
 #ifndef PENSTOCK_VERSION
@@ -48,14 +49,8 @@ static int core_time_ms(lua_State *L)
 /* sleep(ms) -> true, or false and what to raise */
 static int core_sleep(lua_State *L)
 {
-    struct vm *vm = vm_of(L);
     double ms = luaL_checknumber(L, 1);
-    int n;
-    struct task *t = sched_may_wait(L, vm, &n);
-    if (!t)
-        return n;
-    loop_timer(vm->loop, &t->wake, (uint64_t)ms);
-    return sched_wait(L);
+    return sched_sleep(L, vm_of(L), (uint64_t)ms);
 }
 
 /* ---- random numbers: xoshiro256** by Blackman and Vigna ---- */
@@ -254,6 +249,10 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->tasks);
     lua_setfield(L, -2, "tasks");
     sched_push_constants(L);
+    lib_task_open(L, vm);
+    lib_stream_open(L, vm);
+    lib_socket_open(L, vm);
+    lib_conn_io_open(L, vm);
     lib_log_push(L, 0);
     lua_setfield(L, -2, "log");
     push_buffer_methods(L);

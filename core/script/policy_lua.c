@@ -57,6 +57,22 @@ static void finish_decide(lua_State *L, struct task *t, int n)
     verdict_read(L, t);
 }
 
+/* ---- handshake, serve ---- */
+
+static int push_handshake(lua_State *L, struct task *t)
+{
+    struct script_conn *c = push_hook(L, t);
+    lib_stream_push_side(L, c, SIDE_CLIENT);
+    lib_stream_push_side(L, c, SIDE_UPSTREAM); // stack: hook, conn, client, upstream
+    return 3;
+}
+
+static int push_serve(lua_State *L, struct task *t)
+{
+    lib_stream_push_side(L, push_hook(L, t), SIDE_CLIENT); // stack: hook, conn, client
+    return 2;
+}
+
 /* ---- data ---- */
 
 static int push_data(lua_State *L, struct task *t)
@@ -108,7 +124,7 @@ static void finish_data(lua_State *L, struct task *t, int n)
         t->relay_verdict = RELAY_PASS;
         return;
     }
-    t->relay_verdict = RELAY_GO_ON;
+    t->relay_verdict = t->script->passed[t->dir] ? RELAY_PASS : RELAY_GO_ON;
 }
 
 /* ---- close ---- */
@@ -156,8 +172,22 @@ static enum policy_step wait_for(struct task *t)
     t->held = true;
     t->info = NULL;
     conn_hold(t->conn);
-    policy_run_closes(t->vm);
+    vm_settle(t->vm);
     return POLICY_WAIT;
+}
+
+/* What a hook decided comes too late. */
+static void drop_verdict(struct verdict *v)
+{
+    targets_drop(v->targets);
+    buf_deinit(&v->reply);
+}
+
+/* The streams that a hook was given end with it. */
+static void end_streams(struct task *t)
+{
+    if (t->script && (t->hook == HOOK_HANDSHAKE || t->hook == HOOK_SERVE))
+        lib_stream_detach_sides(t->script);
 }
 
 /* A hook that waited is over: tell the connection, unless that has ended. */
@@ -171,9 +201,10 @@ static void on_waited(struct task *t, enum task_end end)
     bool silent = ended(t);
     (void)end;
 
+    end_streams(t);
     sched_release(t);
     if (silent) {
-        targets_drop(verdict.targets);
+        drop_verdict(&verdict);
     } else if (hook == HOOK_DATA) {
         conn_data_decided(c, dir, relay_verdict);
     } else if (hook != HOOK_CLOSE) {
@@ -187,6 +218,8 @@ static const struct task_ops hook_ops[HOOK_COUNT] = {
     [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited},
     [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited},
     [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited},
+    [HOOK_HANDSHAKE] = {"handshake hook", push_handshake, finish_decide, on_waited},
+    [HOOK_SERVE] = {"serve hook", push_serve, finish_decide, on_waited},
     [HOOK_DATA] = {"data hook", push_data, finish_data, on_waited},
     [HOOK_CLOSE] = {"close hook", push_close, finish_close, on_waited},
 };
@@ -208,6 +241,7 @@ static struct task *take(struct policy *p, struct conn *c, enum policy_hook hook
     t->verdict.reason[0] = '\0';
     t->verdict.reset = false;
     t->verdict.hang_ms = 0;
+    buf_init(&t->verdict.reply);
     return t;
 }
 
@@ -233,11 +267,12 @@ static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hoo
     if (sched_start(t) == TASK_WAITS)
         return wait_for(t);
     if (t->script && ended(t))
-        targets_drop(t->verdict.targets); /* and *out stays as it is */
+        drop_verdict(&t->verdict); /* and *out stays as it is */
     else
         *out = t->verdict;
+    end_streams(t);
     sched_release(t);
-    policy_run_closes(vm);
+    vm_settle(vm);
     return POLICY_DONE;
 }
 
@@ -261,7 +296,7 @@ static enum policy_step data(struct policy *p, struct conn *c, enum relay_direct
         return wait_for(t);
     *verdict = t->script && ended(t) ? RELAY_GO_ON : (enum relay_verdict)t->relay_verdict;
     sched_release(t);
-    policy_run_closes(vm);
+    vm_settle(vm);
     return POLICY_DONE;
 }
 
@@ -280,7 +315,7 @@ static void close_hook(struct policy *p, struct conn *c, const struct conn_info 
         return;
     }
     sched_release(t);
-    policy_run_closes(vm);
+    vm_settle(vm);
 }
 
 /* ---- ends ---- */
@@ -303,30 +338,28 @@ static void cancel(struct policy *p, struct conn *c)
         return;
     conn_hold(c); /* dropped below: the tasks drop theirs */
     list_for_each (node, next, &script->tasks)
-        if (container_of(node, struct task, of_conn)->state == TASK_RUNNING)
+        if (container_of(node, struct task, of_conn)->state != TASK_WAITING)
             container_of(node, struct task, of_conn)->cancelled = true;
     for (struct task *t = next_waiting(script); t; t = next_waiting(script))
         sched_cancel(t);
-    policy_run_closes(vm_from(p));
+    lib_stream_forget(vm_from(p), script);
+    vm_settle(vm_from(p));
     conn_drop(c);
 }
 
 void policy_run_closes(struct vm *vm)
 {
-    if (vm->closing_now || vm->current)
-        return;
-    vm->closing_now = true;
     while (!list_is_empty(&vm->closing)) {
         struct script_conn *script = container_of(vm->closing.next, struct script_conn, close_node);
         struct conn *c = script->conn; /* held by lib_conn.c: ask_close() */
         list_remove(&script->close_node);
+        enum close_reason reason = script->denied ? REASON_DENIED : REASON_CLOSED;
         if (script->reset)
-            conn_reset(c, REASON_CLOSED, SIDE_NONE, "");
+            conn_reset(c, reason, SIDE_NONE, script->deny_reason);
         else
-            conn_close(c, REASON_CLOSED, SIDE_NONE, "");
+            conn_close(c, reason, SIDE_NONE, script->deny_reason);
         conn_drop(c);
     }
-    vm->closing_now = false;
 }
 
 static void forget(struct policy *p, struct conn *c)
@@ -337,6 +370,9 @@ static void forget(struct policy *p, struct conn *c)
 const struct policy_ops policy_lua_ops = {
     .decide = decide,
     .data = data,
+    .filter = filter_start,
+    .input = filter_input,
+    .room = filter_room,
     .close = close_hook,
     .cancel = cancel,
     .forget = forget,
@@ -364,6 +400,7 @@ struct script_policy *policy_lua_add(struct vm *vm)
     p->vm = vm;
     for (int i = 0; i < HOOK_COUNT; i++)
         p->hooks[i] = LUA_NOREF;
+    p->filters[RELAY_UP] = p->filters[RELAY_DOWN] = LUA_NOREF;
     vm->set.policies = grown;
     grown[vm->set.n++] = &p->policy;
     return p;

@@ -26,7 +26,9 @@ static const char wait_mark;
 
 static void on_wake(struct timer *timer)
 {
-    sched_wake(container_of(timer, struct task, wake));
+    struct task *t = container_of(timer, struct task, wake);
+    t->timed_out = true;
+    sched_wake(t);
 }
 
 static void on_limit(struct timer *timer)
@@ -34,7 +36,7 @@ static void on_limit(struct timer *timer)
     struct task *t = container_of(timer, struct task, limit);
     struct vm *vm = t->vm;
     sched_cancel(t);
-    policy_run_closes(vm);
+    vm_settle(vm);
 }
 
 static struct task *task_new(struct vm *vm)
@@ -46,6 +48,10 @@ static struct task *task_new(struct vm *vm)
     t->co_ref = t->chunk_ref = LUA_NOREF;
     list_init(&t->node);
     list_init(&t->of_conn);
+    list_init(&t->wait_node);
+    list_init(&t->ready_node);
+    list_init(&t->children);
+    list_init(&t->sibling);
     timer_init(&t->wake, on_wake);
     timer_init(&t->limit, on_limit);
     return t;
@@ -63,6 +69,9 @@ static void task_free(struct task *t)
 {
     list_remove(&t->node);
     list_remove(&t->of_conn);
+    list_remove(&t->wait_node);
+    list_remove(&t->ready_node);
+    list_remove(&t->sibling);
     timers_stop(&t->vm->loop->timers, &t->wake);
     timers_stop(&t->vm->loop->timers, &t->limit);
     free(t);
@@ -82,8 +91,10 @@ struct task *sched_take(struct vm *vm, const struct task_ops *ops)
     }
     list_push(&vm->busy, &t->node);
     t->ops = ops;
-    t->cancelled = t->abandoned = t->held = false;
-    t->refusals = t->resume_error = 0;
+    t->cancelled = t->abandoned = t->held = t->raise_cancelled = false;
+    t->refusals = 0;
+    t->wait = NULL;
+    t->handle = NULL;
     t->conn = NULL;
     t->script = NULL;
     t->bytes = NULL;
@@ -91,9 +102,22 @@ struct task *sched_take(struct vm *vm, const struct task_ops *ops)
     return t;
 }
 
+/* What was to end with this task ends: it is told so once Lua is left. */
+static void cancel_children(struct task *t)
+{
+    list_for_each (node, next, &t->children) {
+        struct task *child = container_of(node, struct task, sibling);
+        list_remove(node);
+        sched_cancel_later(child);
+    }
+}
+
 void sched_release(struct task *t)
 {
     struct vm *vm = t->vm;
+    cancel_children(t);
+    list_remove(&t->sibling);
+    list_remove(&t->ready_node);
     if (timer_is_active(&t->wake))
         timers_stop(&vm->loop->timers, &t->wake);
     if (timer_is_active(&t->limit))
@@ -122,6 +146,7 @@ void sched_deinit(struct vm *vm)
     list_for_each (node, next, &vm->idle)
         task_free(container_of(node, struct task, node));
     vm->n_idle = 0;
+    loop_forget(&vm->run_ready);
 }
 
 /* ---- the time budget ---- */
@@ -175,16 +200,25 @@ static void new_coroutine(lua_State *L, struct task *t)
     t->co = co;
 }
 
-/* What the coroutine gets back from its wait. */
-static int push_wake(lua_State *L, struct task *t)
+static void end_wait(struct task *t)
 {
-    if (!t->resume_error) {
-        lua_pushboolean(L, 1);
-        return 1;
-    }
-    lua_pushboolean(L, 0);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->cancelled);
-    return 2;
+    if (t->wait)
+        t->wait->drop(t);
+    t->wait = NULL;
+    list_remove(&t->wait_node);
+    list_remove(&t->ready_node);
+    timers_stop(&t->vm->loop->timers, &t->wake);
+}
+
+/* What the coroutine gets back from its wait; 0: nothing yet. */
+static int push_answer(lua_State *L, struct task *t)
+{
+    if (t->raise_cancelled)
+        return sched_push_cancelled(L, t->vm);
+    int n = t->wait->answer(L, t);
+    if (n)
+        end_wait(t);
+    return n;
 }
 
 /* The error object of the coroutine is on the top of L. */
@@ -216,7 +250,7 @@ static enum task_end yielded(lua_State *L, struct task *t)
         return TASK_WAITS;
     }
     t->abandoned = true;
-    luaL_error(L, "the hook yielded; it waits with ps.sleep");
+    luaL_error(L, "the hook yielded; it waits with ps.sleep and its kin");
     return TASK_FAILED;
 }
 
@@ -252,7 +286,12 @@ static int door(lua_State *L)
             new_coroutine(L, t);
         n_args = t->ops->push(L, t); // stack: function, arguments
     } else {
-        n_args = push_wake(L, t); // stack: answer of the wait
+        n_args = push_answer(L, t); // stack: answer of the wait
+        vm->answered = n_args > 0;
+        if (!n_args) {
+            lua_pushinteger(L, TASK_WAITS);
+            return 1;
+        }
     }
     int end = (int)run(L, t, n_args);
     if (end == TASK_WAITS && t->bytes && t->chunk_ref == LUA_NOREF) {
@@ -300,6 +339,7 @@ static enum task_end enter(struct task *t)
         t->state = TASK_WAITING;
     } else {
         t->state = TASK_IDLE;
+        end_wait(t); /* one that could not be answered, for lack of memory */
         if (t->co && (lua_status(t->co) != 0 || t->abandoned))
             forget_coroutine(t);
         else if (t->co)
@@ -324,12 +364,17 @@ static void resume(struct task *t)
         t->ops->done(t, end);
 }
 
-void sched_wake(struct task *t)
+bool sched_wake(struct task *t)
 {
     struct vm *vm = t->vm;
     PENSTOCK_REQUIRE(t->state == TASK_WAITING);
-    resume(t);
-    policy_run_closes(vm);
+    vm->answered = true; /* also when the answer could not be made, for lack of memory */
+    enum task_end end = enter(t);
+    bool went_on = vm->answered;
+    if (end != TASK_WAITS)
+        t->ops->done(t, end);
+    vm_settle(vm);
+    return went_on;
 }
 
 void sched_cancel(struct task *t)
@@ -337,9 +382,81 @@ void sched_cancel(struct task *t)
     t->cancelled = true;
     if (t->state != TASK_WAITING)
         return;
-    timers_stop(&t->vm->loop->timers, &t->wake);
-    t->resume_error = 1;
+    end_wait(t);
+    t->raise_cancelled = true;
     resume(t);
+}
+
+/* ---- what cannot run at once ---- */
+
+static void queue(struct task *t)
+{
+    struct vm *vm = t->vm;
+    if (list_is_empty(&t->ready_node))
+        list_push(&vm->ready, &t->ready_node);
+    if (vm->active)
+        loop_ready(vm->loop, &vm->run_ready);
+}
+
+void sched_wake_later(struct task *t)
+{
+    queue(t);
+}
+
+void sched_start_later(struct task *t)
+{
+    queue(t);
+}
+
+void sched_cancel_later(struct task *t)
+{
+    t->cancelled = true;
+    queue(t);
+}
+
+static void run_one(struct task *t)
+{
+    list_remove(&t->ready_node);
+    if (t->state == TASK_WAITING && t->cancelled)
+        sched_cancel(t);
+    else if (t->state == TASK_WAITING)
+        sched_wake(t);
+    else if (t->state == TASK_IDLE && t->cancelled) /* it ends before it has begun */
+        t->ops->done(t, TASK_CANCELLED);
+    else if (t->state == TASK_IDLE)
+        resume(t);
+}
+
+/* Those that are queued meanwhile wait for the next round, so that two that wake each other do not
+ * keep the others waiting. */
+static void run_ready(struct loop_task *task)
+{
+    struct vm *vm = container_of(task, struct vm, run_ready);
+    struct list now;
+    list_take(&now, &vm->ready);
+    while (!list_is_empty(&now))
+        run_one(container_of(now.next, struct task, ready_node));
+    vm_settle(vm);
+}
+
+void sched_activate(struct vm *vm)
+{
+    vm->active = true;
+    if (!list_is_empty(&vm->ready))
+        loop_ready(vm->loop, &vm->run_ready);
+}
+
+void vm_settle(struct vm *vm)
+{
+    if (vm->settling || vm->current)
+        return;
+    vm->settling = true;
+    while (!list_is_empty(&vm->dirty) || !list_is_empty(&vm->dirty_sockets) ||
+           !list_is_empty(&vm->closing)) {
+        lib_stream_flush(vm);
+        policy_run_closes(vm);
+    }
+    vm->settling = false;
 }
 
 /* ---- waits ---- */
@@ -360,13 +477,20 @@ struct task *sched_may_wait(lua_State *L, struct vm *vm, int *n)
         lua_rawgeti(L, LUA_REGISTRYINDEX, vm->cancelled);
     } else {
         t->abandoned = true;
-        *n = sched_wait(L);
+        lua_pushlightuserdata(L, (void *)&wait_mark);
+        *n = lua_yield(L, 1);
     }
     return NULL; // stack: …, false, error
 }
 
-int sched_wait(lua_State *L)
+int sched_wait(lua_State *L, struct task *t, const struct wait_kind *kind, void *on,
+               uint64_t timeout_ms)
 {
+    t->wait = kind;
+    t->wait_on = on;
+    t->timed_out = false;
+    if (timeout_ms)
+        loop_timer(t->vm->loop, &t->wake, timeout_ms);
     lua_pushlightuserdata(L, (void *)&wait_mark);
     return lua_yield(L, 1);
 }
@@ -375,8 +499,44 @@ int sched_abort_wait(lua_State *L)
 {
     struct vm *vm = vm_of(L);
     if (vm->current)
-        timers_stop(&vm->loop->timers, &vm->current->wake);
+        end_wait(vm->current);
     return 0;
+}
+
+int sched_push_cancelled(lua_State *L, struct vm *vm)
+{
+    lua_pushboolean(L, 0);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->cancelled);
+    return 2;
+}
+
+int sched_push_failure(lua_State *L, int err)
+{
+    lua_pushboolean(L, 1);
+    lua_pushnil(L);
+    lua_pushstring(L, err_word(err));
+    return 3;
+}
+
+static int answer_sleep(lua_State *L, struct task *t)
+{
+    if (!t->timed_out)
+        return 0;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static void drop_nothing(struct task *t)
+{
+    (void)t; /* its timer is stopped by whoever ends the wait */
+}
+
+int sched_sleep(lua_State *L, struct vm *vm, uint64_t ms)
+{
+    static const struct wait_kind kind = {answer_sleep, drop_nothing};
+    int n;
+    struct task *t = sched_may_wait(L, vm, &n);
+    return t ? sched_wait(L, t, &kind, NULL, ms ? ms : 1) : n;
 }
 
 void sched_push_constants(lua_State *L)
@@ -434,6 +594,7 @@ int sched_protect(struct vm *vm, lua_CFunction body, char *why, size_t why_cap)
 
 void sched_open(lua_State *L, struct vm *vm)
 {
+    vm->run_ready.run = run_ready;
     lua_pushlightuserdata(L, vm);
     lua_setfield(L, LUA_REGISTRYINDEX, "penstock.vm");
     lua_pushlightuserdata(L, vm);

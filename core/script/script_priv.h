@@ -4,7 +4,7 @@
  * Hooks run in coroutines from a pool (struct task); sched.c is the only file that calls into Lua.
  *
  * Nothing here closes a connection while Lua is on the C stack: conn:close() notes the wish (struct
- * script_conn), and policy_run_closes() grants it once the hook has ended or waits. */
+ * script_conn), and vm_settle() grants it once the hook has ended or waits. */
 #ifndef PENSTOCK_SCRIPT_PRIV_H
 #define PENSTOCK_SCRIPT_PRIV_H
 
@@ -34,8 +34,9 @@ enum {
     SCRIPT_ERRORS = 16,         /* errors remembered for that */
 };
 
-struct vm;
+struct script_stream;
 struct task;
+struct vm;
 
 /* ---- policies (policy_lua.c) ---- */
 
@@ -44,6 +45,9 @@ struct script_policy {
     struct policy policy; /* first: what the proxy layer sees */
     struct vm *vm;
     int hooks[HOOK_COUNT]; /* registry references, LUA_NOREF without */
+    int filters[2];        /* by direction: the list of its filters, LUA_NOREF without */
+    size_t n_filters[2];
+    bool pass_on_error; /* on_error = "pass" */
 };
 
 /* ---- connections as Lua sees them (lib_conn.c) ---- */
@@ -53,13 +57,20 @@ struct script_policy {
 struct script_conn {
     struct conn *conn; /* NULL once forgotten */
     struct vm *vm;
-    struct list tasks;      /* struct task: running or waiting for it */
-    struct list close_node; /* in vm->closing */
-    uint64_t id, seq;       /* copies, to answer after the end */
+    struct list tasks;          /* struct task: running or waiting for it */
+    struct list sockets;        /* struct script_socket that its hooks have made */
+    struct list close_node;     /* in vm->closing */
+    struct list dirty_node;     /* in vm->dirty */
+    struct filters *filters[2]; /* by direction: those that run */
+    struct script_stream *readers[2], *writers[2]; /* by direction: who has its ends */
+    uint64_t id, seq;                              /* copies, to answer after the end */
     int ref;
-    bool has_env; /* its environment table holds ctx, client, log, upstream */
-    bool closing; /* the script asked for its end: methods answer "closed" from now on */
-    bool reset;   /* … by RST */
+    bool has_env;   /* its environment table holds ctx, client, log, upstream */
+    bool closing;   /* the script asked for its end: methods answer "closed" from now on */
+    bool reset;     /* … by RST */
+    bool denied;    /* … with the reason below */
+    bool passed[2]; /* by direction: conn:pass() was called while a data hook waits */
+    char deny_reason[VERDICT_REASON_MAX];
 };
 
 /* Pushes the userdata of `c`, made at its first use and kept in c->script. May raise. */
@@ -68,6 +79,18 @@ struct script_conn *lib_conn_push(lua_State *L, struct vm *vm, struct conn *c);
 void lib_conn_forget(struct vm *vm, struct conn *c);
 /* Registers the metatable. May raise. */
 void lib_conn_open(lua_State *L, struct vm *vm);
+/* The conn at 1, or an error that shows the right call. */
+struct script_conn *lib_conn_check(lua_State *L, const char *call);
+/* The connection when it can still be acted on, else NULL with nil, "closed" pushed: return 2. */
+struct conn *lib_conn_live(lua_State *L, struct script_conn *s);
+/* Pushes true, or nil, word and text of `err`; returns how many. */
+int lib_conn_push_result(lua_State *L, int err);
+/* Notes that the connection shall end once Lua is left. */
+void lib_conn_ask_close(struct script_conn *s, struct conn *c, bool reset);
+/* What a hook does with a connection's bytes (lib_conn_io.c): its methods, for the table of names
+ * on the top, and the primitives for lua/penstock/conn.lua, for the one below it. May raise. */
+extern const luaL_Reg lib_conn_io_methods[];
+void lib_conn_io_open(lua_State *L, struct vm *vm);
 
 /* ---- tasks (sched.c) ---- */
 
@@ -78,6 +101,15 @@ enum task_end {
     TASK_RETURNED,  /* `finish` has seen the results */
     TASK_FAILED,    /* error, already reported */
     TASK_CANCELLED, /* ended by ps.CANCELLED, or abandoned */
+};
+
+/* What a task may wait for. */
+struct wait_kind {
+    /* Pushes what the wait answers: true and results, or false and what to raise. Returns how many;
+     * 0: there is no answer yet, it goes on waiting. May raise. */
+    int (*answer)(lua_State *L, struct task *t);
+    /* The wait is over, or given up: whoever would wake the task forgets it. Does not raise. */
+    void (*drop)(struct task *t);
 };
 
 /* What a kind of task does. */
@@ -99,13 +131,22 @@ struct task {
     const struct task_ops *ops;
     lua_State *co; /* NULL until started, and after an error */
     int co_ref;
-    uint8_t state;  /* enum task_state */
-    bool cancelled; /* its waits raise ps.CANCELLED */
-    bool abandoned; /* it went on waiting after that: never resumed again */
+    uint8_t state;        /* enum task_state */
+    bool cancelled;       /* its waits raise ps.CANCELLED */
+    bool abandoned;       /* it went on waiting after that: never resumed again */
+    bool raise_cancelled; /* next resume: raise ps.CANCELLED */
+    bool timed_out;       /* `wake` has fired during this wait */
     uint8_t refusals;
-    uint8_t resume_error; /* next resume: 0 go on, 1 raise ps.CANCELLED */
-    struct timer wake;    /* of ps.sleep */
-    struct timer limit;   /* of the close hook */
+    const struct wait_kind *wait; /* while it waits */
+    void *wait_on;                /* what of that kind */
+    struct list wait_node;        /* in the list of who waits for the same */
+    struct list ready_node;       /* in vm->ready: to be started, woken or cancelled */
+    struct timer wake;            /* of ps.sleep, and of waits with a time limit */
+    struct timer limit;           /* of the close hook */
+    struct script_handle *handle; /* lib_task.c: of a task that a script has made */
+    struct list children;         /* tasks that end with this one */
+    struct list sibling;          /* in the children of another */
+    void *arg;                    /* of its kind */
     /* What the hooks of a connection need (policy_lua.c). */
     const struct script_policy *script_policy; /* whose hook it is */
     struct conn *conn;
@@ -114,7 +155,7 @@ struct task {
     const char *bytes;            /* data: the chunk, until the hook waits */
     size_t n_bytes;
     int chunk_ref;         /* data: the chunk while the hook waits */
-    uint8_t hook;          /* enum policy_hook */
+    uint8_t hook;          /* enum policy_hook, or the number of a filter */
     uint8_t dir;           /* enum relay_direction */
     uint8_t relay_verdict; /* enum relay_verdict */
     bool held;             /* holds a reference on conn */
@@ -127,8 +168,16 @@ void sched_release(struct task *t);
 /* Starts it. TASK_WAITS: it lives on and ends with ops->done; otherwise it is over and `done` is
  * not called. */
 enum task_end sched_start(struct task *t);
-/* Goes on after a wait; calls ops->done at its end. */
-void sched_wake(struct task *t);
+/* What it waits for may be there: goes on if so, and calls ops->done at its end. Returns false when
+ * it still waits for the same. */
+bool sched_wake(struct task *t);
+/* The same from within Lua, where no other task can run: later in this round. */
+void sched_wake_later(struct task *t);
+void sched_cancel_later(struct task *t);
+/* Starts a task later in this round, or, while the file loads, once the VM serves. */
+void sched_start_later(struct task *t);
+/* The VM serves from now on, on its worker's thread: what waited for that starts. */
+void sched_activate(struct vm *vm);
 /* From now on its waits raise ps.CANCELLED; one that waits is resumed at once and has ended when
  * this returns. */
 void sched_cancel(struct task *t);
@@ -142,10 +191,18 @@ int sched_protect(struct vm *vm, lua_CFunction body, char *why, size_t why_cap);
 void sched_open(lua_State *L, struct vm *vm);
 
 /* For C functions that wait, called by a Lua half that raises what follows `false`. When the
- * running task may wait, returns it with nothing pushed: arm its wake-up, then return
- * sched_wait(L). Otherwise *n results have been pushed (or the task was abandoned): return *n. */
+ * running task may wait, returns it with nothing pushed: arm what will wake it, then return
+ * sched_wait(). Otherwise *n results have been pushed (or the task was abandoned): return *n. */
 struct task *sched_may_wait(lua_State *L, struct vm *vm, int *n);
-int sched_wait(lua_State *L);
+/* timeout_ms 0: none; otherwise t->timed_out tells kind->answer that it is over. */
+int sched_wait(lua_State *L, struct task *t, const struct wait_kind *kind, void *on,
+               uint64_t timeout_ms);
+/* Pushes false, ps.CANCELLED; returns 2. */
+int sched_push_cancelled(lua_State *L, struct vm *vm);
+/* Pushes true, nil, the word of `err`; returns 3. */
+int sched_push_failure(lua_State *L, int err);
+/* ps.sleep */
+int sched_sleep(lua_State *L, struct vm *vm, uint64_t ms);
 /* lua_CFunction for coroutine.resume: undoes the wait just begun. Upvalue: the VM. */
 int sched_abort_wait(lua_State *L);
 
@@ -157,6 +214,39 @@ static inline struct vm *vm_of(lua_State *L)
 {
     return lua_touserdata(L, lua_upvalueindex(1));
 }
+
+/* ---- tasks that scripts make (lib_task.c) ---- */
+
+/* Adds spawn, gates and their kin to the table of primitives on the top. May raise. */
+void lib_task_open(lua_State *L, struct vm *vm);
+/* A task with a handle is over: whoever waits for it is woken. Does not raise. */
+void lib_task_ended(struct task *t);
+
+/* ---- streams (lib_stream.c), filters (filter.c), sockets (lib_socket.c) ---- */
+
+void lib_stream_open(lua_State *L, struct vm *vm);
+/* The ends of a connection are gone: its streams answer "closed", its filters are forgotten. Its
+ * tasks have ended. Does not raise. */
+void lib_stream_forget(struct vm *vm, struct script_conn *s);
+/* Pushes the stream of a side: it reads what comes from there and writes towards there. May raise.
+ */
+void lib_stream_push_side(lua_State *L, struct script_conn *s, enum conn_side side);
+/* The hook is over: what it has not read is left to the relay. */
+void lib_stream_detach_sides(struct script_conn *s);
+/* Writes what scripts have put and not yet written. Lua must not be on the C stack. */
+void lib_stream_flush(struct vm *vm);
+/* Notes that a hook has put bytes into a connection: lib_stream_flush() will see to it. */
+void lib_conn_soil(struct script_conn *s);
+
+/* policy_ops.filter, input, room. */
+void filter_start(struct policy *policy, struct conn *c, enum relay_direction dir);
+bool filter_input(struct policy *policy, struct conn *c, enum relay_direction dir);
+void filter_room(struct policy *policy, struct conn *c, enum relay_direction dir);
+/* conn:pass(): they end at their next wait, and C relays the rest. */
+void filter_stop(struct script_conn *c, enum relay_direction dir);
+
+/* Closes what scripts asked to close; of vm_settle(). */
+void policy_run_closes(struct vm *vm);
 
 /* ---- errors (report.c) ---- */
 
@@ -183,6 +273,8 @@ void report_deinit(struct vm *vm);
 /* Fills t->verdict from the value at index 1, of a hook that decides. Raises when it makes no
  * sense. */
 void verdict_read(lua_State *L, struct task *t);
+/* Reads the ps.deny{…} at `index`. */
+void verdict_read_deny(lua_State *L, int index, struct verdict *v);
 /* Raises "the x hook returned <value at index 1>; it returns <right>". */
 _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *right);
 
@@ -218,22 +310,31 @@ struct vm {
     struct heap heap;
     const char *stack_base; /* where the C stack stood when Lua was entered, NULL before */
     struct loop *loop;
-    struct task *current;   /* running now */
-    struct task *entering;  /* argument of the door */
-    struct list idle, busy; /* struct task */
-    struct list closing;    /* struct script_conn: to be closed once Lua is left */
-    bool closing_now;       /* policy_run_closes() is on the stack */
-    bool loading;           /* the file runs */
-    bool traceback;         /* sched_protect(): add one */
-    bool budget;            /* the count hook is installed */
-    bool over_budget;       /* it has fired for this run */
+    struct task *current;             /* running now */
+    struct task *entering;            /* argument of the door */
+    struct list idle, busy;           /* struct task */
+    struct list sockets;              /* struct script_socket that belong to no connection */
+    struct list closing;              /* struct script_conn: to be closed once Lua is left */
+    struct list dirty, dirty_sockets; /* struct script_conn, script_socket: hooks have put bytes
+                                         there that are not yet written */
+    struct list ready;                /* struct task: to be started, woken or cancelled */
+    struct loop_task run_ready;
+    bool active;      /* it serves: not while loading */
+    bool settling;    /* vm_settle() is on the stack */
+    bool answered;    /* the wait of the task entered last has been answered */
+    bool loading;     /* the file runs */
+    bool traceback;   /* sched_protect(): add one */
+    bool budget;      /* the count hook is installed */
+    bool over_budget; /* it has fired for this run */
     uint32_t n_idle;
     uint64_t run, seen_run;               /* entries into Lua; the one the count hook saw last */
     uint64_t seen_ns;                     /* when it saw that one first */
     uint64_t random[4];                   /* xoshiro256** */
     const struct script_options *options; /* while loading */
     int dirs[2];                          /* "up", "down" */
-    int door, conn_meta, tasks, cancelled, deny_meta, pass; /* registry references */
+    /* Registry references. */
+    int door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
+        reply_meta, pass;
     struct report reports[SCRIPT_ERRORS];
 };
 
@@ -246,8 +347,9 @@ struct script_policy *policy_lua_add(struct vm *vm);
 void policy_lua_free_all(struct vm *vm);
 /* Name of a hook as scripts write it. */
 const char *policy_hook_name(enum policy_hook hook);
-/* Closes what scripts asked to close. Lua must not be on the C stack. */
-void policy_run_closes(struct vm *vm);
+/* Whenever Lua has been left: writes what scripts have put, closes what they asked to close. May
+ * close connections and run other tasks. Does nothing while Lua is on the C stack. */
+void vm_settle(struct vm *vm);
 
 /* Pushes the table of C primitives that lua/penstock/init.lua gets. May raise. */
 void lib_core_push(lua_State *L, struct vm *vm);

@@ -8,11 +8,13 @@
 static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
     [HOOK_CONNECT] = "it returns nothing for the configured target, a destination (\"host:port\", "
-                     "\"unix:/path\" or a list of them), or ps.deny{…}",
+                     "\"unix:/path\" or a list of them), ps.deny{…} or ps.reply(bytes)",
     [HOOK_FAILED] =
         "it returns nothing to give up, a destination (\"host:port\", \"unix:/path\" or a list of "
-        "them), or ps.deny{…}",
+        "them), ps.deny{…} or ps.reply(bytes)",
     [HOOK_CONNECTED] = "it returns nothing to go on, or ps.deny{…}",
+    [HOOK_HANDSHAKE] = "it returns nothing to go on, or ps.deny{…}",
+    [HOOK_SERVE] = "it returns nothing; what it has written is delivered",
 };
 
 void verdict_nonsense(lua_State *L, const char *hook, const char *right)
@@ -40,25 +42,25 @@ static _Noreturn void nonsense(lua_State *L, const struct task *t)
     verdict_nonsense(L, policy_hook_name((enum policy_hook)t->hook), rights[t->hook]);
 }
 
-/* Is the value at 1 a ps.deny{…}? */
-static bool is_deny(lua_State *L, struct vm *vm)
+/* Has the value at 1 this metatable (a registry reference)? */
+static bool is_of(lua_State *L, int meta)
 {
     if (!lua_getmetatable(L, 1))
         return false;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->deny_meta); // stack: …, metatable, deny's
+    lua_rawgeti(L, LUA_REGISTRYINDEX, meta); // stack: …, metatable, wanted
     bool is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return is;
 }
 
-static void read_deny(lua_State *L, struct verdict *v)
+void verdict_read_deny(lua_State *L, int index, struct verdict *v)
 {
     lua_pushliteral(L, "reason");
-    lua_rawget(L, 1);
+    lua_rawget(L, index);
     lua_pushliteral(L, "reset");
-    lua_rawget(L, 1);
+    lua_rawget(L, index);
     lua_pushliteral(L, "hang_ms");
-    lua_rawget(L, 1); // stack: deny, …, reason, reset, hang_ms
+    lua_rawget(L, index); // stack: deny, …, reason, reset, hang_ms
     const char *reason = lua_tostring(L, -3);
     double hang_ms = lua_tonumber(L, -1);
     snprintf(v->reason, sizeof v->reason, "%s", reason ? reason : "");
@@ -66,6 +68,18 @@ static void read_deny(lua_State *L, struct verdict *v)
     v->hang_ms = hang_ms > 0 ? (uint64_t)hang_ms : 0;
     v->kind = VERDICT_DENY;
     lua_pop(L, 3);
+}
+
+static void read_reply(lua_State *L, struct verdict *v)
+{
+    size_t n;
+    lua_pushliteral(L, "bytes");
+    lua_rawget(L, 1);
+    const char *bytes = lua_tolstring(L, -1, &n);
+    if (buf_append(&v->reply, bytes, n))
+        luaL_error(L, "not enough memory");
+    v->kind = VERDICT_REPLY;
+    lua_pop(L, 1);
 }
 
 /* Adds the destination on the top, popped, to the text below it. */
@@ -154,12 +168,14 @@ void verdict_read(lua_State *L, struct task *t)
     bool dials = t->hook == HOOK_CONNECT || t->hook == HOOK_FAILED;
     int type = lua_gettop(L) ? lua_type(L, 1) : LUA_TNIL;
 
-    if (type == LUA_TNIL)
+    if (type == LUA_TNIL || t->hook == HOOK_SERVE)
         t->verdict.kind = VERDICT_CONTINUE;
     else if (type == LUA_TBOOLEAN && t->hook == HOOK_ACCEPT)
         t->verdict.kind = lua_toboolean(L, 1) ? VERDICT_CONTINUE : VERDICT_DENY;
-    else if (type == LUA_TTABLE && is_deny(L, t->vm))
-        read_deny(L, &t->verdict);
+    else if (type == LUA_TTABLE && is_of(L, t->vm->deny_meta))
+        verdict_read_deny(L, 1, &t->verdict);
+    else if (dials && type == LUA_TTABLE && is_of(L, t->vm->reply_meta))
+        read_reply(L, &t->verdict);
     else if (dials && (type == LUA_TSTRING || type == LUA_TTABLE))
         read_destination(L, t);
     else

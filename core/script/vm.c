@@ -7,6 +7,7 @@
 
 #include "lua_modules.h"
 #include "script_priv.h"
+#include "socket_priv.h"
 
 /* ---- opening ---- */
 
@@ -66,6 +67,7 @@ static void open_penstock(lua_State *L, struct vm *vm)
     lib_core_push(L, vm);
     lua_call(L, 1, 2); // stack: …, ps, internals
     vm->deny_meta = take_ref(L, "deny_meta");
+    vm->reply_meta = take_ref(L, "reply_meta");
     vm->pass = take_ref(L, "pass");
     vm->cancelled = take_ref(L, "cancelled");
     lua_getfield(L, -1, "check"); // stack: …, ps, internals, check
@@ -88,6 +90,20 @@ static void push_hook_names(lua_State *L)
     }
 }
 
+/* Takes the list of a direction's filters from the policy table on the top. */
+static void take_filters(lua_State *L, struct script_policy *p, int dir)
+{
+    lua_getfield(L, -1, dir == RELAY_UP ? "up" : "down");
+    size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+    if (!n) {
+        lua_pop(L, 1);
+        return;
+    }
+    p->filters[dir] = luaL_ref(L, LUA_REGISTRYINDEX);
+    p->n_filters[dir] = n;
+    p->policy.filters[dir] = true;
+}
+
 /* Takes the hooks of the policy table on the top. */
 static void take_hooks(lua_State *L, struct vm *vm)
 {
@@ -104,6 +120,8 @@ static void take_hooks(lua_State *L, struct vm *vm)
         p->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
         p->policy.hooks |= 1u << i;
     }
+    for (int dir = RELAY_UP; dir <= RELAY_DOWN; dir++)
+        take_filters(L, p, dir);
 }
 
 static void run_file(lua_State *L, struct vm *vm)
@@ -174,6 +192,12 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     list_init(&vm->idle);
     list_init(&vm->busy);
     list_init(&vm->closing);
+    list_init(&vm->dirty);
+    list_init(&vm->dirty_sockets);
+    list_init(&vm->sockets);
+    vm->active = true;
+    list_init(&vm->ready);
+    list_init(&vm->run_ready.node);
     report_init(vm);
     seed_random(vm, options->seed);
     vm->L = heap_new_state(&vm->heap);
@@ -206,6 +230,7 @@ int script_load(const struct script_options *options, struct loop *loop, struct 
 
 void vm_free(struct vm *vm)
 {
+    lib_socket_close_all(&vm->sockets);
     report_deinit(vm);
     sched_deinit(vm);
     heap_close_state(&vm->heap, vm->L);

@@ -15,6 +15,7 @@ function check.policy(value, file, hooks)
   end
   local known = {}
   for _, name in ipairs(hooks) do known[name] = true end
+  known.filter = true
   for key, hook in next, value do
     if not known[key] then
       local near = nearest(key, hooks)
@@ -22,12 +23,17 @@ function check.policy(value, file, hooks)
         type(key) == "string" and ('"%s"'):format(key) or ("[%s]"):format(tostring(key)),
         near and (', did you mean "%s"?'):format(near) or "", table.concat(hooks, ", ")), 0)
     end
-    if type(hook) ~= "function" then
+    if key ~= "filter" and type(hook) ~= "function" then
       error(('%s: the hook "%s" is a %s, but must be a function: %s = function(conn) … end'):format(file, key,
         type(hook), key), 0)
     end
   end
-  return value
+  local all = {}
+  for key, hook in next, value do all[key] = hook end
+  if value.filter then
+    all.up, all.down = value.filter.up and { value.filter.up }, value.filter.down and { value.filter.down }
+  end
+  return all
 end
 
 -- keys(value, call, names): a table of options with no key but `names`; raises at `level` of the caller.

@@ -52,6 +52,19 @@ function ps.deny(options)
   return setmetatable({ reason = reason, reset = options.reset or false, hang_ms = hang_ms }, deny_meta)
 end
 
+local reply_meta = { __tostring = function() return "ps.reply" end, __metatable = "ps.reply" }
+
+-- ps.reply(bytes): the decision to answer the client and end.
+function ps.reply(bytes)
+  if type(bytes) ~= "string" then error("ps.reply(bytes): a string is expected, got " .. type(bytes), 2) end
+  return setmetatable({ bytes = bytes }, reply_meta)
+end
+
+local stream_methods = require "penstock.stream"(core)
+require "penstock.tasks"(ps, core, time_ms)
+require "penstock.tcp"(ps, core, stream_methods, time_ms)
+require "penstock.conn"(ps, core, time_ms)
+
 -- Lua's own libraries.
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)
 _G.coroutine = require "penstock.coroutines"(coroutine, core)
@@ -70,4 +83,4 @@ if not core.unsafe then
   require "penstock.sandbox"(_G, core.buffer_methods)
 end
 
-return ps, { deny_meta = deny_meta, pass = ps.PASS, cancelled = ps.CANCELLED, check = check.policy }
+return ps, { deny_meta = deny_meta, reply_meta = reply_meta, pass = ps.PASS, cancelled = ps.CANCELLED, check = check.policy }

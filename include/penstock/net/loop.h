@@ -30,14 +30,17 @@ struct loop_options {
     unsigned max_pipes; /* pipes for splice at once */
 };
 
+struct resolver;
+
 struct loop {
     uv_loop_t uv;
     struct poller poller;
     struct poller_entry uv_entry; /* libuv's backend descriptor */
     struct timers timers;
-    uint64_t now_ns, now_ms; /* monotonic, read once for each wake-up */
-    struct list ready;       /* loop_task: more to do, run in the next round without blocking */
-    struct list deferred;    /* loop_task: run after the batch, mostly to free memory */
+    uint64_t now_ns, now_ms;   /* monotonic, read once for each wake-up */
+    struct list ready;         /* loop_task: more to do, run in the next round without blocking */
+    struct list deferred;      /* loop_task: run after the batch, mostly to free memory */
+    struct resolver *resolver; /* of this thread; its owner sets it; may be NULL */
     struct buf_pool bufs;
     struct pipe_pool pipes;
     struct loop_options options;

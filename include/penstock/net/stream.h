@@ -43,6 +43,8 @@ ssize_t stream_write(struct stream *s, const void *buf, size_t n);
 int stream_shutdown(struct stream *s);
 /* Bytes written but not yet acknowledged by the other host; 0 when the system cannot tell. */
 size_t stream_unsent(const struct stream *s);
+/* TCP_NODELAY; harmless on a UNIX socket. Returns 0 or a negative errno. */
+int stream_set_nodelay(struct stream *s, bool on);
 /* Closes: FIN after what was written. */
 void stream_close(struct stream *s);
 /* Aborts: RST, what was not sent is thrown away. */

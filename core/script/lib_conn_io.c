@@ -1,0 +1,221 @@
+/* What a hook does with the bytes and sockets of a connection, beside its streams: looking at what
+ * the client sends, putting bytes in, letting a direction go, times and socket options. */
+#include <string.h>
+
+#include "penstock/base/err.h"
+#include "penstock/base/units.h"
+#include "penstock/proxy/config.h"
+#include "stream_priv.h"
+
+/* ---- looking at the client ---- */
+
+/* Reads by `op` without consuming; waits no longer than the handshake timeout. */
+static int look(lua_State *L, struct script_conn *s, const char *call, const struct read_op *op)
+{
+    struct conn *c = s->conn;
+    if (!c || s->closing || conn_is_closed(c)) {
+        lua_pushboolean(L, 1);
+        return 1 + (lib_conn_live(L, s) ? 0 : 2);
+    }
+    conn_open_client(c);
+    if (c->up.mode != RELAY_STREAM)
+        return luaL_error(L,
+                          "%s: the client's bytes are relayed already; call it in accept, "
+                          "connect, connected, handshake or in an up filter",
+                          call);
+    struct script_stream *stream = lib_stream_client(L, s);
+    if (!stream->reader)
+        stream->op = *op;
+    return lib_stream_read_or_wait(L, stream, conn_timeouts(c)->handshake_ms);
+}
+
+static size_t check_max(lua_State *L, int index, size_t or_else, const char *call)
+{
+    if (lua_isnoneornil(L, index) && or_else)
+        return or_else;
+    double n = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : 0;
+    if (!(n >= 1 && n <= RELAY_HIGH_WATER))
+        luaL_error(L, "%s: a number of bytes from 1 to %d is expected", call, RELAY_HIGH_WATER);
+    return (size_t)n;
+}
+
+/* peek(conn, n) */
+static int io_peek(lua_State *L)
+{
+    static const char call[] = "conn:peek(n)";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_PEEK, .max = check_max(L, 2, 0, call)};
+    return look(L, s, call, &op);
+}
+
+/* peek_line(conn, max) */
+static int io_peek_line(lua_State *L)
+{
+    static const char call[] = "conn:peek_line([max])";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_PEEK_LINE, .max = check_max(L, 2, STREAM_LINE_MAX, call)};
+    return look(L, s, call, &op);
+}
+
+/* ---- directions ---- */
+
+/* The direction named at `index`, or an error. */
+static enum relay_direction check_direction(lua_State *L, int index, const char *call)
+{
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
+    if (!strcmp(name, "up"))
+        return RELAY_UP;
+    if (strcmp(name, "down") != 0)
+        luaL_error(L, "%s: the direction is \"up\" (client to upstream) or \"down\"", call);
+    return RELAY_DOWN;
+}
+
+static int conn_inject(lua_State *L)
+{
+    static const char call[] = "conn:inject(\"down\", bytes)";
+    struct script_conn *s = lib_conn_check(L, call);
+    enum relay_direction dir = check_direction(L, 2, call);
+    size_t n;
+    if (lua_type(L, 3) != LUA_TSTRING)
+        return luaL_error(L, "%s: the bytes are a string", call);
+    const char *bytes = lua_tolstring(L, 3, &n);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    struct relay *r = conn_relay(c, dir);
+    if (r->finishing || r->state == RELAY_ENDED || r->state == RELAY_BROKEN ||
+        c->state == CONN_GOODBYE)
+        return lib_conn_push_result(L, PS_ECLOSED);
+    if (buf_len(&r->held) + n > 2 * RELAY_HIGH_WATER)
+        return lib_conn_push_result(L, PS_ELIMIT);
+    int err = relay_put(r, bytes, n);
+    lib_conn_soil(s);
+    return lib_conn_push_result(L, err);
+}
+
+static int conn_pass(lua_State *L)
+{
+    static const char call[] = "conn:pass(\"down\")";
+    struct script_conn *s = lib_conn_check(L, call);
+    enum relay_direction dir = check_direction(L, 2, call);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    struct relay *r = conn_relay(c, dir);
+    if (s->filters[dir])
+        filter_stop(s, dir);
+    else if (r->mode == RELAY_SCRIPT && !r->waiting)
+        relay_start(r, c->config->relay, RELAY_COPY);
+    else if (r->mode == RELAY_SCRIPT)
+        s->passed[dir] = true;
+    lib_conn_soil(s);
+    return lib_conn_push_result(L, 0);
+}
+
+/* ---- times and options ---- */
+
+/* X(Lua name, field) */
+#define TIMEOUTS(X)                                                                                \
+    X(connect, connect_ms)                                                                         \
+    X(handshake, handshake_ms)                                                                     \
+    X(first_byte, first_byte_ms)                                                                   \
+    X(idle, idle_ms)                                                                               \
+    X(half_closed, half_closed_ms)                                                                 \
+    X(life, life_ms)
+
+static uint64_t *timeout_field(struct config_timeouts *t, const char *name)
+{
+#define X(word, field)                                                                             \
+    if (!strcmp(name, #word))                                                                      \
+        return &t->field;
+    TIMEOUTS(X)
+#undef X
+    return NULL;
+}
+
+/* timeouts(conn, table of milliseconds): the Lua half has checked names and values */
+static int io_timeouts(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "conn:timeout{ idle = 60 }");
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    struct config_timeouts *own = conn_change_timeouts(c);
+    if (!own)
+        return lib_conn_push_result(L, PS_ESYSTEM);
+    lua_pushnil(L);
+    while (lua_next(L, 2)) {
+        uint64_t *field = timeout_field(own, luaL_checkstring(L, -2));
+        if (field)
+            *field = (uint64_t)lua_tonumber(L, -1);
+        lua_pop(L, 1);
+    }
+    conn_watch_again(c);
+    return lib_conn_push_result(L, 0);
+}
+
+static int conn_nodelay(lua_State *L)
+{
+    static const char call[] = "conn:nodelay(\"client\", true)";
+    struct script_conn *s = lib_conn_check(L, call);
+    const char *side = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    bool client = !strcmp(side, "client");
+    if ((!client && strcmp(side, "upstream") != 0) || !lua_isboolean(L, 3))
+        return luaL_error(L, "the right call is %s; the side is \"client\" or \"upstream\"", call);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    return lib_conn_push_result(
+        L, stream_set_nodelay(client ? &c->client : &c->upstream, lua_toboolean(L, 3)));
+}
+
+/* deny(conn, ps.deny{…}) */
+static int io_deny(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "conn:deny{ reason = \"word\", reset = true }");
+    struct verdict v = {.kind = VERDICT_DENY};
+    luaL_checktype(L, 2, LUA_TTABLE);
+    verdict_read_deny(L, 2, &v);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    s->denied = true;
+    memcpy(s->deny_reason, v.reason, sizeof s->deny_reason);
+    lib_conn_ask_close(s, c, v.reset);
+    return lib_conn_push_result(L, 0);
+}
+
+/* ---- the tables ---- */
+
+const luaL_Reg lib_conn_io_methods[] = {
+    {"inject", conn_inject},
+    {"pass", conn_pass},
+    {"nodelay", conn_nodelay},
+    {NULL, NULL},
+};
+
+/* add_methods(table): what the Lua half adds to conn */
+static int io_add_methods(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, "penstock.conn_names");
+    lua_pushnil(L);
+    while (lua_next(L, 1)) { // stack: table, names, key, value
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, 2); // stack: table, names, key
+    }
+    return 0;
+}
+
+void lib_conn_io_open(lua_State *L, struct vm *vm)
+{
+    static const luaL_Reg functions[] = {
+        {"peek", io_peek}, {"peek_line", io_peek_line},     {"timeouts", io_timeouts},
+        {"deny", io_deny}, {"add_methods", io_add_methods}, {NULL, NULL},
+    };
+    // stack: …, core
+    lua_newtable(L);
+    lua_pushlightuserdata(L, vm);
+    luaL_setfuncs(L, functions, 1);
+    lua_setfield(L, -2, "conn"); // stack: …, core
+}
