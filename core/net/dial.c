@@ -28,7 +28,7 @@ struct candidates {
 };
 
 struct attempt {
-    struct poller_entry entry;
+    struct stream stream;
     struct list node;
     struct dial *dial;
     struct addr address;
@@ -73,7 +73,7 @@ static void free_attempt(struct loop_task *task)
 
 static void drop_attempt(struct attempt *a)
 {
-    poller_close(&a->entry);
+    stream_close(&a->stream);
     list_remove(&a->node);
     loop_defer(a->dial->o.loop, &a->free_task);
 }
@@ -188,7 +188,7 @@ static void succeed(struct dial *d, struct attempt *a)
     struct dial_result result = {.target = d->target, .address = a ? a->address : d->direct};
     if (a) {
         drop_direct(d);
-        int err = poller_move_edge(&d->o.loop->poller, &a->entry, &d->o.stream->entry);
+        int err = stream_move(&a->stream, d->o.stream, &d->o.loop->poller);
         if (err) {
             stream_close(d->o.stream);
             d->last_err = err;
@@ -204,15 +204,6 @@ static void succeed(struct dial *d, struct attempt *a)
     d->done(d->arg, &result);
 }
 
-static int socket_error(int fd)
-{
-    int err = 0;
-    socklen_t len = sizeof err;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
-        return -errno;
-    return -err;
-}
-
 /* Dialling an ephemeral loopback port that nobody listens on can meet itself (simultaneous open).
  */
 static bool is_connected_to_itself(int fd, const struct addr *to)
@@ -225,16 +216,16 @@ static bool is_connected_to_itself(int fd, const struct addr *to)
 }
 
 /* Connected, failed (a negative errno), or -EINPROGRESS. */
-static int outcome(int fd, unsigned events, const struct addr *to)
+static int outcome(struct stream *s, unsigned events, const struct addr *to)
 {
     if (events & POLLER_ERROR) {
-        int err = socket_error(fd);
+        int err = stream_error(s);
         if (err)
             return err;
     }
     if (!(events & (POLLER_OUT | POLLER_ERROR)))
         return -EINPROGRESS;
-    return is_connected_to_itself(fd, to) ? -ECONNREFUSED : 0;
+    return is_connected_to_itself(s->entry.fd, to) ? -ECONNREFUSED : 0;
 }
 
 static void attempt_failed(struct dial *d, const struct addr *address, int err)
@@ -246,9 +237,9 @@ static void attempt_failed(struct dial *d, const struct addr *address, int err)
 
 static void on_attempt(struct poller_entry *entry, unsigned events)
 {
-    struct attempt *a = container_of(entry, struct attempt, entry);
+    struct attempt *a = container_of(entry, struct attempt, stream.entry);
     struct dial *d = a->dial;
-    int err = outcome(entry->fd, events, &a->address);
+    int err = outcome(&a->stream, events, &a->address);
     if (err == -EINPROGRESS)
         return;
     if (err == 0) {
@@ -264,7 +255,7 @@ void dial_on_stream(struct dial *d, unsigned events)
 {
     if (!d->direct_open || d->finished)
         return;
-    int err = outcome(d->o.stream->entry.fd, events, &d->direct);
+    int err = outcome(d->o.stream, events, &d->direct);
     if (err == -EINPROGRESS)
         return;
     if (err == 0) {
@@ -328,41 +319,46 @@ static int open_socket(struct dial *d, const struct sockaddr *to, socklen_t len)
     return fd;
 }
 
-static int race(struct dial *d, int fd, const struct addr *address)
+/* Starts connecting `s`, registered edge-triggered; it is closed on failure. */
+static int begin_connect(struct dial *d, struct stream *s, const struct sockaddr *to, socklen_t len)
+{
+    int fd = open_socket(d, to, len);
+    if (fd < 0)
+        return fd;
+    s->entry.fd = fd;
+    int err = poller_add_edge(&d->o.loop->poller, &s->entry);
+    if (err)
+        stream_close(s);
+    return err;
+}
+
+static int race(struct dial *d, const struct sockaddr *to, socklen_t len,
+                const struct addr *address)
 {
     struct attempt *a = calloc(1, sizeof *a);
     if (!a)
-        goto fail;
-    *a = (struct attempt){.entry = {.on_event = on_attempt, .fd = fd},
-                          .dial = d,
-                          .address = *address,
-                          .free_task = {.run = free_attempt}};
+        return -ENOMEM;
+    *a = (struct attempt){.dial = d, .address = *address, .free_task = {.run = free_attempt}};
+    stream_init(&a->stream, on_attempt);
     list_init(&a->free_task.node);
     list_push(&d->attempts, &a->node);
-    int err = poller_add_edge(&d->o.loop->poller, &a->entry);
+    int err = begin_connect(d, &a->stream, to, len);
     if (err)
         drop_attempt(a);
     return err;
-fail:
-    close(fd);
-    return -ENOMEM;
 }
 
 static int start_attempt(struct dial *d, const struct sockaddr *to, socklen_t len,
                          const struct addr *address)
 {
-    int fd = open_socket(d, to, len);
-    if (fd < 0)
-        return fd;
     if (d->direct_used)
-        return race(d, fd, address);
+        return race(d, to, len, address);
+    int err = begin_connect(d, d->o.stream, to, len);
+    if (err)
+        return err;
     d->direct_used = d->direct_open = true;
     d->direct = *address;
-    d->o.stream->entry.fd = fd;
-    int err = poller_add_edge(&d->o.loop->poller, &d->o.stream->entry);
-    if (err)
-        drop_direct(d);
-    return err;
+    return 0;
 }
 
 /* --- a target's addresses

@@ -302,6 +302,10 @@ static enum step splice_failed(struct relay *r)
 
 static enum step splice_on(struct relay *r)
 {
+    if (r->from->ops || r->to->ops) { /* only plain sockets can */
+        no_more_splice(r);
+        return AGAIN;
+    }
     size_t want = allowance(r, SPLICE_MOST);
     if (!want)
         return STOP;

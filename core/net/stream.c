@@ -1,4 +1,5 @@
-/* One endpoint: system calls on a socket, and what they said last. Decides nothing. */
+/* One endpoint: system calls on a socket, or what is in their place, and what they said last.
+ * Decides nothing. */
 #include "penstock/net/stream.h"
 
 #include <errno.h>
@@ -16,13 +17,23 @@ void stream_init(struct stream *s, void (*on_event)(struct poller_entry *entry, 
     *s = (struct stream){.entry = {.on_event = on_event, .fd = -1}, .writable = true};
 }
 
-/* Reading SO_ERROR clears it, and recv() then tells an end instead of an error: keep it. */
-static void take_error(struct stream *s)
+int stream_error(struct stream *s)
 {
     int err = 0;
     socklen_t len = sizeof err;
-    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err && !s->err)
-        s->err = -err;
+    if (s->ops)
+        return s->ops->error(s);
+    if (getsockopt(s->entry.fd, SOL_SOCKET, SO_ERROR, &err, &len))
+        return -errno;
+    return -err;
+}
+
+/* Reading the error clears it, and recv() then tells an end instead of an error: keep it. */
+static void take_error(struct stream *s)
+{
+    int err = stream_error(s);
+    if (err && !s->err)
+        s->err = err;
 }
 
 void stream_note_events(struct stream *s, unsigned events)
@@ -39,20 +50,25 @@ void stream_note_events(struct stream *s, unsigned events)
         s->urgent = true;
 }
 
-static ssize_t failed(struct stream *s)
+static ssize_t failed(struct stream *s, ssize_t err)
 {
-    int err = -errno;
     if (!s->err)
-        s->err = err;
+        s->err = (int)err;
     return err;
 }
 
-ssize_t stream_read(struct stream *s, void *buf, size_t n)
+static ssize_t plain_read(const struct stream *s, void *buf, size_t n)
 {
     ssize_t got;
     do
         got = recv(s->entry.fd, buf, n, 0);
     while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
+ssize_t stream_read(struct stream *s, void *buf, size_t n)
+{
+    ssize_t got = s->ops ? s->ops->read(s, buf, n) : plain_read(s, buf, n);
     if (got > 0) {
         /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an
          * urgent mark cuts reads short too, and has made its edge already. */
@@ -65,22 +81,28 @@ ssize_t stream_read(struct stream *s, void *buf, size_t n)
         s->eof = true;
         return 0;
     }
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
+    if (got == -EAGAIN || got == -EWOULDBLOCK)
         return -EAGAIN;
     s->eof = true;
-    return failed(s);
+    return failed(s, got);
 }
 
-ssize_t stream_write(struct stream *s, const void *buf, size_t n)
+static ssize_t plain_write(const struct stream *s, const void *buf, size_t n)
 {
     ssize_t put;
     do
         put = send(s->entry.fd, buf, n, MSG_NOSIGNAL);
     while (put < 0 && errno == EINTR);
-    if (put < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+    return put < 0 ? -errno : put;
+}
+
+ssize_t stream_write(struct stream *s, const void *buf, size_t n)
+{
+    ssize_t put = s->ops ? s->ops->write(s, buf, n) : plain_write(s, buf, n);
+    if (put < 0 && put != -EAGAIN && put != -EWOULDBLOCK) {
         /* What it sent before it went away may still be waiting to be read. */
         s->readable = s->read_on = true;
-        return failed(s);
+        return failed(s, put);
     }
     if (put < 0)
         put = 0;
@@ -89,19 +111,38 @@ ssize_t stream_write(struct stream *s, const void *buf, size_t n)
     return put;
 }
 
+static int plain_shutdown(const struct stream *s)
+{
+    return shutdown(s->entry.fd, SHUT_WR) ? -errno : 0;
+}
+
 int stream_shutdown(struct stream *s)
 {
     s->shut = true;
-    if (shutdown(s->entry.fd, SHUT_WR) == 0)
+    int err = s->ops ? s->ops->shutdown(s) : plain_shutdown(s);
+    if (!err)
         return 0;
     take_error(s);
     if (!s->err) /* ENOTCONN: it was reset, and somebody has read the error */
-        s->err = errno == ENOTCONN ? -ECONNRESET : -errno;
+        s->err = err == -ENOTCONN ? -ECONNRESET : err;
     return s->err;
+}
+
+int stream_move(struct stream *from, struct stream *to, struct poller *p)
+{
+    if (!from->ops)
+        return poller_move_edge(p, &from->entry, &to->entry);
+    to->ops = from->ops;
+    to->impl = from->impl;
+    to->entry.fd = from->entry.fd;
+    from->entry.fd = -1;
+    return to->ops->moved(to, p);
 }
 
 size_t stream_unsent(const struct stream *s)
 {
+    if (s->ops)
+        return stream_is_open(s) ? s->ops->unsent(s) : 0;
 #ifdef SIOCOUTQ
     int n;
     if (stream_is_open(s) && ioctl(s->entry.fd, SIOCOUTQ, &n) == 0 && n > 0)
@@ -121,7 +162,10 @@ int stream_set_nodelay(struct stream *s, bool on)
 
 void stream_close(struct stream *s)
 {
-    poller_close(&s->entry);
+    if (s->ops && stream_is_open(s))
+        s->ops->close(s, false);
+    else
+        poller_close(&s->entry);
 }
 
 void stream_abort(struct stream *s)
@@ -129,6 +173,10 @@ void stream_abort(struct stream *s)
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     if (!stream_is_open(s))
         return;
+    if (s->ops) {
+        s->ops->close(s, true);
+        return;
+    }
     setsockopt(s->entry.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     poller_close(&s->entry);
 }

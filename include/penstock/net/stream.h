@@ -1,5 +1,6 @@
-/* One endpoint of a connection: a non-blocking stream socket, registered once with the poller.
- * Owned by the connection it is embedded in. */
+/* One endpoint of a connection: a non-blocking stream socket, registered once with the poller, or
+ * something else that moves bytes in its place (struct stream_ops). Owned by the connection it is
+ * embedded in. */
 #ifndef PENSTOCK_NET_STREAM_H
 #define PENSTOCK_NET_STREAM_H
 
@@ -9,8 +10,34 @@
 
 #include "penstock/net/poller.h"
 
+struct stream;
+
+/* What takes the place of a socket's system calls. None of them calls back or touches the flags of
+ * the stream; errors are negative errnos. */
+struct stream_ops {
+    /* As recv(2) and send(2): a count, 0 at the end (read only), -EAGAIN, or another error. A read
+     * that gives less than was asked for means that there is no more now, unless the stream's
+     * `read_on` is set; a write that takes less will be followed by a POLLER_OUT event. */
+    ssize_t (*read)(struct stream *s, void *buf, size_t n);
+    ssize_t (*write)(struct stream *s, const void *buf, size_t n);
+    /* As shutdown(2) for writing. Returns 0 or an error. */
+    int (*shutdown)(struct stream *s);
+    /* The pending error, cleared by this call; 0 when there is none. */
+    int (*error)(struct stream *s);
+    /* Bytes written but not taken by the other side yet. */
+    size_t (*unsent)(const struct stream *s);
+    /* Ends it, by an abort when `abort` is set, frees what s->impl points to, and leaves
+     * s->entry.fd at -1. Only called while the stream is open. */
+    void (*close)(struct stream *s, bool abort);
+    /* `s` has taken ops and impl over from another stream: events go to s->entry from now on.
+     * Returns 0 or an error. */
+    int (*moved)(struct stream *s, struct poller *p);
+};
+
 struct stream {
-    struct poller_entry entry; /* fd, callback of the owner */
+    struct poller_entry entry;    /* fd (-1: closed), callback of the owner */
+    const struct stream_ops *ops; /* NULL: a plain socket */
+    void *impl;                   /* of ops */
     int err; /* first error the socket reported, negative errno; an EOF after it is an abort, not an
                 end */
     bool readable; /* a read may give something */
@@ -41,6 +68,11 @@ ssize_t stream_read(struct stream *s, void *buf, size_t n);
 ssize_t stream_write(struct stream *s, const void *buf, size_t n);
 /* Ends our side (FIN) after what was written. Returns 0 or a negative errno, kept in s->err. */
 int stream_shutdown(struct stream *s);
+/* Reads and clears the pending error of the socket. Returns it, a negative errno, or 0. */
+int stream_error(struct stream *s);
+/* Hands the open endpoint of `from`, registered edge-triggered with `p`, over to `to`, which keeps
+ * its callback; `from` is closed then. Returns 0 or a negative errno. */
+int stream_move(struct stream *from, struct stream *to, struct poller *p);
 /* Bytes written but not yet acknowledged by the other host; 0 when the system cannot tell. */
 size_t stream_unsent(const struct stream *s);
 /* TCP_NODELAY; harmless on a UNIX socket. Returns 0 or a negative errno. */
