@@ -1,0 +1,144 @@
+/* CONNECT and its answer. */
+#include "penstock/proto/http_connect.h"
+
+#include <stdio.h>
+
+#include "http_text.h"
+#include "penstock/base/err.h"
+
+enum {
+    BASE64_MAX = (2 * HTTP_CONNECT_LOGIN_MAX + 1 + 2) / 3 * 4,
+    STATUS_AT = 9, /* behind "HTTP/1.1 " */
+};
+
+/* X(status, code, text) */
+#define STATUSES(X)                                                                                \
+    X(400, PS_EREFUSED, "it does not understand the request")                                      \
+    X(401, PS_EDENIED, "it asks for a user and a password")                                        \
+    X(403, PS_EDENIED, "not allowed by its rules")                                                 \
+    X(404, PS_EUNREACHABLE, "it does not find the host")                                           \
+    X(405, PS_EDENIED, "it does not know CONNECT")                                                 \
+    X(407, PS_EDENIED, "it asks for another user or password")                                     \
+    X(429, PS_ELIMIT, "too many requests")                                                         \
+    X(500, PS_EREFUSED, "it has failed")                                                           \
+    X(501, PS_EDENIED, "it does not know CONNECT")                                                 \
+    X(502, PS_EUNREACHABLE, "it cannot reach the host")                                            \
+    X(503, PS_EUNREACHABLE, "it cannot serve this now")                                            \
+    X(504, PS_ETIMEOUT, "the host does not answer it")
+
+int http_connect_err(unsigned status)
+{
+    switch (status) {
+#define X(number, code, text)                                                                      \
+    case number:                                                                                   \
+        return code;
+        STATUSES(X)
+#undef X
+    default:
+        return PS_EREFUSED;
+    }
+}
+
+const char *http_connect_text(unsigned status)
+{
+    switch (status) {
+#define X(number, code, text)                                                                      \
+    case number:                                                                                   \
+        return text;
+        STATUSES(X)
+#undef X
+    default:
+        return "it opens no tunnel";
+    }
+}
+
+/* ---- the request ---- */
+
+static void put_base64(const char *text, size_t n, char *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *b = (const uint8_t *)text;
+    for (; n; n = n > 3 ? n - 3 : 0, b += 3) {
+        uint32_t bits = (uint32_t)b[0] << 16;
+        if (n > 1)
+            bits |= (uint32_t)b[1] << 8;
+        if (n > 2)
+            bits |= b[2];
+        *out++ = digits[bits >> 18];
+        *out++ = digits[bits >> 12 & 63];
+        *out++ = n > 1 ? digits[bits >> 6 & 63] : '=';
+        *out++ = n > 2 ? digits[bits & 63] : '=';
+    }
+    *out = '\0';
+}
+
+size_t http_connect_build(const char *authority, const char *user, const char *password, char *out)
+{
+    char login[2 * HTTP_CONNECT_LOGIN_MAX + 2], base64[BASE64_MAX + 1] = "";
+    if (user) {
+        PENSTOCK_REQUIRE(strlen(user) <= HTTP_CONNECT_LOGIN_MAX &&
+                         strlen(password) <= HTTP_CONNECT_LOGIN_MAX);
+        int len = snprintf(login, sizeof login, "%s:%s", user, password);
+        put_base64(login, (size_t)len, base64);
+    }
+    int n = snprintf(out, HTTP_CONNECT_REQUEST_MAX, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s%s%s\r\n",
+                     authority, authority, user ? "Proxy-Authorization: Basic " : "", base64,
+                     user ? "\r\n" : "");
+    PENSTOCK_REQUIRE(n > 0 && n < HTTP_CONNECT_REQUEST_MAX);
+    return (size_t)n;
+}
+
+/* ---- the answer ---- */
+
+/* Whether byte `at` of the status line may be `c`: 'd' in the pattern is a digit. */
+static bool fits_status_line(size_t at, char c)
+{
+    static const char pattern[] = "HTTP/1.d ddd";
+    if (at >= sizeof pattern - 1)
+        return http_is_text(c) && (at > sizeof pattern - 1 || c == ' ');
+    return pattern[at] == 'd' ? http_is_digit(c) : c == pattern[at];
+}
+
+/* A line of the head without its end; lines are counted from 0. */
+static bool fits(size_t line, const char *s, size_t len)
+{
+    if (line == 0)
+        return len >= STATUS_AT + 3 && s[STATUS_AT] >= '1' && s[STATUS_AT] <= '5';
+    size_t name = 0;
+    while (name < len && http_is_token(s[name]))
+        name++;
+    return name && name < len && s[name] == ':';
+}
+
+static unsigned read_status(const char *answer)
+{
+    const char *s = answer + STATUS_AT;
+    return (unsigned)((s[0] - '0') * 100 + (s[1] - '0') * 10 + (s[2] - '0'));
+}
+
+ssize_t http_connect_parse(const void *bytes, size_t n, unsigned *status)
+{
+    const char *s = bytes;
+    size_t line = 0, start = 0, most = n < HTTP_CONNECT_ANSWER_MAX ? n : HTTP_CONNECT_ANSWER_MAX;
+    for (size_t at = 0; at < most; at++) {
+        char c = s[at];
+        if (c != '\r') {
+            if (line == 0 ? !fits_status_line(at, c) : !http_is_text(c))
+                return PROTO_BAD;
+            continue;
+        }
+        if ((at > start || line == 0) && !fits(line, s + start, at - start))
+            return PROTO_BAD;
+        if (at + 1 == most)
+            break;
+        if (s[++at] != '\n')
+            return PROTO_BAD;
+        if (at - 1 == start) {
+            *status = read_status(s);
+            return (ssize_t)at + 1;
+        }
+        line++;
+        start = at + 1;
+    }
+    return n < HTTP_CONNECT_ANSWER_MAX ? PROTO_MORE : PROTO_BAD;
+}
