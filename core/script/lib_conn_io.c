@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "penstock/base/err.h"
-#include "penstock/base/units.h"
+#include "penstock/proto/http_host.h"
+#include "penstock/proto/tls_hello.h"
 #include "penstock/proxy/config.h"
 #include "stream_priv.h"
 
@@ -54,6 +55,92 @@ static int io_peek_line(lua_State *L)
     static const char call[] = "conn:peek_line([max])";
     struct script_conn *s = lib_conn_check(L, call);
     struct read_op op = {.kind = READ_PEEK_LINE, .max = check_max(L, 2, STREAM_LINE_MAX, call)};
+    return look(L, s, call, &op);
+}
+
+static int mismatch(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pushliteral(L, "mismatch");
+    return 2;
+}
+
+static void push_alpn(lua_State *L, const struct tls_hello *hello)
+{
+    size_t at = 0, len;
+    const char *name;
+    lua_newtable(L);
+    for (int i = 1; (name = tls_hello_alpn(hello, &at, &len)); i++) {
+        lua_pushlstring(L, name, len);
+        lua_rawseti(L, -2, i);
+    }
+}
+
+/* "1.3" for 0x0304; values that only keep servers from being picky (RFC 8701) are left out. */
+static void push_versions(lua_State *L, const struct tls_hello *hello)
+{
+    size_t n = hello->n_versions ? hello->n_versions : 1;
+    int at = 0;
+    lua_newtable(L);
+    for (size_t i = 0; i < n; i++) {
+        unsigned v = hello->n_versions ? hello->versions[i] : hello->legacy_version;
+        if (v >> 8 != 3)
+            continue;
+        if (v == 0x0300)
+            lua_pushliteral(L, "ssl3");
+        else
+            lua_pushfstring(L, "1.%d", (int)(v & 0xff) - 1);
+        lua_rawseti(L, -2, ++at);
+    }
+}
+
+static int parse_hello(lua_State *L, const char *bytes, size_t n)
+{
+    struct tls_hello hello;
+    ssize_t used = tls_hello_parse(bytes, n, &hello);
+    if (used == PROTO_MORE)
+        return 0;
+    if (used < 0)
+        return mismatch(L);
+    lua_createtable(L, 0, 3);
+    if (hello.sni[0]) {
+        lua_pushstring(L, hello.sni);
+        lua_setfield(L, -2, "sni");
+    }
+    push_alpn(L, &hello);
+    lua_setfield(L, -2, "alpn");
+    push_versions(L, &hello);
+    lua_setfield(L, -2, "versions");
+    return 1;
+}
+
+/* hello(conn) */
+static int io_hello(lua_State *L)
+{
+    static const char call[] = "conn:hello()";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_PARSED, .max = TLS_HELLO_WIRE_MAX, .parse = parse_hello};
+    return look(L, s, call, &op);
+}
+
+static int parse_host(lua_State *L, const char *bytes, size_t n)
+{
+    struct http_host host;
+    ssize_t used = http_host_parse(bytes, n, &host);
+    if (used == PROTO_MORE)
+        return 0;
+    if (used < 0)
+        return mismatch(L);
+    lua_pushstring(L, host.name);
+    return 1;
+}
+
+/* http_host(conn) */
+static int io_http_host(lua_State *L)
+{
+    static const char call[] = "conn:http_host()";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_PARSED, .max = HTTP_HEAD_MAX, .parse = parse_host};
     return look(L, s, call, &op);
 }
 
@@ -210,8 +297,14 @@ static int io_add_methods(lua_State *L)
 void lib_conn_io_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"peek", io_peek}, {"peek_line", io_peek_line},     {"timeouts", io_timeouts},
-        {"deny", io_deny}, {"add_methods", io_add_methods}, {NULL, NULL},
+        {"peek", io_peek},
+        {"peek_line", io_peek_line},
+        {"hello", io_hello},
+        {"http_host", io_http_host},
+        {"timeouts", io_timeouts},
+        {"deny", io_deny},
+        {"add_methods", io_add_methods},
+        {NULL, NULL},
     };
     // stack: …, core
     lua_newtable(L);

@@ -22,6 +22,17 @@ return function(ps, core, time_ms)
   methods.peek = waiting(conn.peek)
   methods.peek_line = waiting(conn.peek_line)
 
+  -- conn:http_host(): the host that an HTTP/1.x request is for, in lower case and without port.
+  methods.http_host = waiting(conn.http_host)
+
+  -- conn:hello(): what a TLS client says first: { sni =, alpn =, versions = }.
+  function methods.hello(self, options)
+    check.keys(options or {}, "conn:hello()", {}, 2)
+    local ok, hello, why = conn.hello(self)
+    if ok then return hello, why end
+    return error(hello, 2)
+  end
+
   -- conn:timeout{ idle =, … }: deadlines of this connection from now on; 0 switches one off.
   function methods.timeout(self, options)
     check.keys(options, timeout_call, timeout_keys, 2)
