@@ -219,7 +219,10 @@ ssize_t relay_take(struct relay *r, char **bytes, size_t most)
         return n;
     count(r, (size_t)n);
     note_read(r, (size_t)n);
-    loop_served_prompt(r->loop);
+    if (r->full_reads == FULL_READS)
+        loop_served_bulk(r->loop);
+    else
+        loop_served_prompt(r->loop);
     return n;
 }
 

@@ -8,11 +8,16 @@
  */
 #include "script_priv.h"
 
-enum { LARGE_BYTES = 32 * 1024, ROUND_BYTES = 4096, KEPT_BYTES_MAX = 4 << 20 };
+enum { LARGE_BYTES = 32 * 1024, KEPT_BYTES_MAX = 8 << 20 };
 
+/* Four sizes to each doubling: what a read gives varies, and a block is only found again by its
+ * size. */
 static size_t rounded(size_t n)
 {
-    return n < LARGE_BYTES ? n : (n + ROUND_BYTES - 1) & ~(size_t)(ROUND_BYTES - 1);
+    if (n < LARGE_BYTES)
+        return n;
+    size_t step = (size_t)1 << (61 - __builtin_clzll(n - 1));
+    return (n + step - 1) & ~(step - 1);
 }
 
 /* Takes a kept block of exactly `cap` bytes, NULL without one. The newest is likely still in the
@@ -43,7 +48,7 @@ static void give_back(struct heap *h, size_t i)
 
 static void keep(struct heap *h, void *block, size_t cap)
 {
-    if (cap > KEPT_BYTES_MAX / 4) {
+    if (cap > KEPT_BYTES_MAX / 8) {
         h->next(h->next_arg, block, cap, 0);
         return;
     }

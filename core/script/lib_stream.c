@@ -409,12 +409,12 @@ static int read_sized(lua_State *L, enum read_kind kind, size_t or_else, const c
 
 static int method_read(lua_State *L)
 {
-    return read_sized(L, READ_SOME, BUF_POOL_LARGE, "rd:read([max])");
+    return read_sized(L, READ_SOME, BUF_POOL_SMALL, "rd:read([max])");
 }
 
 static int method_buffer(lua_State *L)
 {
-    return read_sized(L, READ_VIEW, BUF_POOL_LARGE, "rd:buffer([max])");
+    return read_sized(L, READ_VIEW, BUF_POOL_SMALL, "rd:buffer([max])");
 }
 
 static int method_exactly(lua_State *L)

@@ -280,7 +280,7 @@ _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *righ
 
 /* ---- memory (heap.c) ---- */
 
-enum { HEAP_KEPT = 24, HEAP_CAP_BYTES = 256 << 20 };
+enum { HEAP_KEPT = 64, HEAP_CAP_BYTES = 256 << 20 };
 /* C stack that Lua may use: half of a worker's (worker.c). */
 enum { SCRIPT_STACK_BYTES = 4 << 20 };
 
