@@ -238,11 +238,10 @@ static void note_read(struct relay *r, size_t n)
     }
 }
 
-ssize_t relay_take(struct relay *r, char **bytes, size_t most)
+static ssize_t take(struct relay *r, char **bytes, size_t most)
 {
-    size_t want = allowance(r, r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE);
-    if (want > most)
-        want = most;
+    size_t want = r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE;
+    want = allowance(r, want < most ? want : most);
     if (!want)
         return -EAGAIN;
     *bytes = buf_pool_current(&r->loop->bufs);
@@ -257,6 +256,14 @@ ssize_t relay_take(struct relay *r, char **bytes, size_t most)
     count(r, (size_t)n);
     note_read(r, (size_t)n);
     loop_served_prompt(r->loop);
+    return n;
+}
+
+ssize_t relay_take(struct relay *r, char **bytes, size_t most)
+{
+    ssize_t n = take(r, bytes, most);
+    if (!r->pumping) /* else at the end of that */
+        give_back(r->rate);
     return n;
 }
 
