@@ -89,7 +89,7 @@ function Conn:close() end
 function Conn:reset() end
 
 ---Limits the bytes a second of one or both directions, from now on.
----@param rates { up: penstock.Rate?, down: penstock.Rate? }
+---@param rates { up: (penstock.Rate | penstock.BucketKey)?, down: (penstock.Rate | penstock.BucketKey)? }
 ---@return true? ok
 ---@return penstock.Error? err
 function Conn:limit(rates) end
@@ -116,6 +116,121 @@ function Conn:limit(rates) end
 ---@field data? fun(conn: penstock.Conn, dir: penstock.Direction, chunk: string): (nil | string | penstock.Pass)
 ---@field close? fun(conn: penstock.Conn, info: penstock.Info)
 
+---@alias penstock.StoreValue string | number | boolean
+
+---Values by key, shared by all workers. Keys are strings of at most 1 KiB, or numbers that count as their text.
+---@class penstock.Store
+local Store = {}
+
+---@param key string | number
+---@return penstock.StoreValue? value
+---@return "too_long"? err
+function Store:get(key) end
+
+---@param key string | number
+---@param value penstock.StoreValue? nil deletes
+---@param ttl? penstock.Time for ever unless given
+---@return true? ok
+---@return "too_long" | "limit" | nil err
+function Store:set(key, value, ttl) end
+
+---Sets only where nothing is.
+---@param key string | number
+---@param value penstock.StoreValue
+---@param ttl? penstock.Time
+---@return true? ok
+---@return "exists" | "too_long" | "limit" | nil err
+function Store:add(key, value, ttl) end
+
+---@param key string | number
+---@param n? number 1 unless given
+---@param init? number what is counted from when there is nothing
+---@param ttl? penstock.Time then
+---@return number? value the new one
+---@return "not_found" | "not_a_number" | "too_long" | "limit" | nil err
+function Store:incr(key, n, init, ttl) end
+
+---Sets `new` only where `old` is; nil stands for nothing.
+---@param key string | number
+---@param old penstock.StoreValue?
+---@param new penstock.StoreValue?
+---@return true? ok
+---@return "changed" | "too_long" | "limit" | nil err
+function Store:cas(key, old, new) end
+
+---@param key string | number
+---@return boolean? existed
+---@return "too_long"? err
+function Store:del(key) end
+
+---@param key string | number
+---@return number? seconds left; math.huge for ever
+---@return "not_found" | "too_long" | nil err
+function Store:ttl(key) end
+
+---@return integer items that take room
+function Store:len() end
+
+---@return integer items that had to go before their time
+function Store:evicted() end
+
+---Token buckets by key, shared by all workers.
+---@class penstock.Bucket
+local Bucket = {}
+
+---The bucket of one key, for conn:limit.
+---@class penstock.BucketKey
+
+---Takes the tokens when they are there.
+---@param key string | number
+---@param n? number 1 unless given
+---@return boolean? taken
+---@return number | "too_long" | nil seconds until they would be there
+function Bucket:take(key, n) end
+
+---Waits for the tokens, behind those who wait already. Only in hooks.
+---@param key string | number
+---@param n? number 1 unless given
+---@param max? penstock.Time
+---@return true? taken
+---@return "timeout" | "too_long" | "limit" | nil err
+function Bucket:wait(key, n, max) end
+
+---@param key string | number
+---@return penstock.BucketKey? bucket
+---@return "too_long" | "limit" | nil err
+function Bucket:key(key) end
+
+---@return integer buckets forgotten before they were full again
+function Bucket:forgotten() end
+
+---@alias penstock.Label string | number | boolean
+
+---@class penstock.Counter
+local Counter = {}
+
+---@param n? number 1 unless given, not below 0
+---@param ... penstock.Label a value for each label
+function Counter:inc(n, ...) end
+
+---@class penstock.Gauge
+local Gauge = {}
+
+---@param n? number 1 unless given
+---@param ... penstock.Label
+function Gauge:inc(n, ...) end
+
+---@param value number
+---@param ... penstock.Label
+function Gauge:set(value, ...) end
+
+---@class penstock.Histogram
+local Histogram = {}
+
+---@param value number
+---@param ... penstock.Label
+function Histogram:observe(value, ...) end
+
 ---@class penstock
 ---@field PASS penstock.Pass returned by data: this chunk as it is, and no more of this direction
 ---@field CANCELLED penstock.Cancelled what a wait raises when its connection has ended
@@ -139,5 +254,39 @@ function ps.sleep(time) end
 ---@param b integer
 ---@return integer
 function ps.random(a, b) end
+
+---The store of that name. Without options its limits stay what they are, at first 100000 items and 256 MiB.
+---@param name string
+---@param options? { items: integer?, bytes: (number | string)? }
+---@return penstock.Store
+function ps.store(name, options) end
+
+---The buckets of that name.
+---@param name string
+---@param options { rate: number | string, burst: (number | string)?, keys: integer? }
+---@return penstock.Bucket
+function ps.bucket(name, options) end
+
+---@param name string
+---@param labels? string[]
+---@param options? { help: string? }
+---@return penstock.Counter
+function ps.counter(name, labels, options) end
+
+---@param name string
+---@param labels? string[]
+---@param options? { help: string? }
+---@return penstock.Gauge
+function ps.gauge(name, labels, options) end
+
+---@param name string
+---@param labels? string[]
+---@param options? { help: string?, buckets: number[]? }
+---@return penstock.Histogram
+function ps.histogram(name, labels, options) end
+
+---All metrics as text, in Prometheus' format.
+---@return string
+function ps.metrics() end
 
 return ps

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "penstock/base/utf8.h"
+
 enum { TEXT_MAX = 64 * 1024, VALUE_MAX = 4096 };
 
 static const char *const level_words[] = {
@@ -83,36 +85,6 @@ __attribute__((format(printf, 2, 3))) static void put_short(struct log_out *o, c
 }
 
 /* ---- escaping ---- */
-
-static bool is_continuation(unsigned char c)
-{
-    return (c & 0xc0) == 0x80;
-}
-
-/* Length of the UTF-8 sequence at s (RFC 3629: no overlong forms, no surrogates), 0 when it is
- * none. */
-static size_t utf8_len(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xc2 && s[0] <= 0xdf)
-        return n >= 2 && is_continuation(s[1]) ? 2 : 0;
-    if (s[0] >= 0xe0 && s[0] <= 0xef) {
-        if (n < 3 || !is_continuation(s[1]) || !is_continuation(s[2]))
-            return 0;
-        bool overlong = s[0] == 0xe0 && s[1] < 0xa0;
-        bool surrogate = s[0] == 0xed && s[1] > 0x9f;
-        return overlong || surrogate ? 0 : 3;
-    }
-    if (s[0] >= 0xf0 && s[0] <= 0xf4) {
-        if (n < 4 || !is_continuation(s[1]) || !is_continuation(s[2]) || !is_continuation(s[3]))
-            return 0;
-        bool overlong = s[0] == 0xf0 && s[1] < 0x90;
-        bool beyond = s[0] == 0xf4 && s[1] > 0x8f;
-        return overlong || beyond ? 0 : 4;
-    }
-    return 0;
-}
 
 /* ASCII and C1 controls: the latter, two bytes in UTF-8, are escape sequences to some terminals. */
 static bool is_control(const unsigned char *s, size_t n)
@@ -201,7 +173,7 @@ static size_t clip(const char *text, size_t len, size_t max)
 {
     if (len <= max)
         return len;
-    for (int i = 0; i < 3 && is_continuation((unsigned char)text[max]); i++)
+    for (int i = 0; i < 3 && utf8_is_continuation((unsigned char)text[max]); i++)
         max--;
     return max;
 }

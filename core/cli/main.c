@@ -16,6 +16,7 @@
 #include "penstock/cli/options.h"
 #include "penstock/cli/pid_file.h"
 #include "penstock/proxy/server.h"
+#include "penstock/proxy/shared.h"
 #include "penstock/script/script.h"
 
 enum exit_status { EXIT_DONE, EXIT_FAILED, EXIT_WRONG };
@@ -63,14 +64,22 @@ static void ignore_signals(void)
     signal(SIGUSR1, SIG_IGN);
 }
 
+/* What the policies of all workers are made from. */
+struct policy_source {
+    const struct config *config;
+    struct shared *shared;
+};
+
 static int make_policy(void *arg, unsigned worker, struct loop *loop, struct policy_set **out,
                        char *why, size_t why_cap)
 {
-    const struct config *config = arg;
+    const struct policy_source *source = arg;
+    const struct config *config = source->config;
     struct script_options options = {.path = config->policy,
                                      .unsafe = config->unsafe_lua,
                                      .jit = config->jit,
-                                     .seed = config->seed ? config->seed + worker : 0};
+                                     .seed = config->seed ? config->seed + worker : 0,
+                                     .shared = source->shared};
     return script_load(&options, loop, out, why, why_cap);
 }
 
@@ -90,10 +99,11 @@ static enum exit_status run_bound(const struct config *config, struct server *se
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
-static enum exit_status serve(struct config *config)
+static enum exit_status serve(struct config *config, struct shared *shared)
 {
     char why[WHY_MAX] = "";
-    struct policy_factory factory = {make_policy, config};
+    struct policy_source source = {config, shared};
+    struct policy_factory factory = {make_policy, &source};
     struct server *server;
     int err = server_new(config, &server);
     if (err) {
@@ -125,7 +135,13 @@ static enum exit_status run(struct config *config)
         return EXIT_FAILED;
     }
     raise_descriptor_limit();
-    enum exit_status status = serve(config);
+    struct shared *shared = shared_new(); /* outlives all VMs */
+    enum exit_status status = EXIT_FAILED;
+    if (shared)
+        status = serve(config, shared);
+    else
+        report(config, "cannot start: out of memory");
+    shared_free(shared);
     log_close(LOG_CLOSE_WAIT_MS);
     return status;
 }

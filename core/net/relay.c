@@ -17,8 +17,9 @@ enum {
 
 /* A bandwidth limit of one direction. */
 struct relay_rate {
-    struct rate bucket;
-    struct timer timer;
+    struct rate_shared *bucket; /* one reference */
+    uint64_t drawn;             /* taken from it, not read yet */
+    struct timer timer;         /* while it runs, `drawn` may not be used */
     struct relay *relay;
 };
 
@@ -75,46 +76,82 @@ static void on_rate_timer(struct timer *timer)
     r->ops->on_ready(r);
 }
 
-int relay_limit(struct relay *r, uint64_t bytes_per_second)
+/* What was drawn and is not used shall not be missing to others. */
+static void give_back(struct relay_rate *rate)
 {
-    if (r->rate &&
-        timer_is_active(&r->rate->timer)) { /* what waits for the old limit tries the new one */
+    if (!rate || !rate->drawn || timer_is_active(&rate->timer))
+        return;
+    rate_shared_give(rate->bucket, (double)rate->drawn);
+    rate->drawn = 0;
+}
+
+/* Leaves the bucket it draws from; what waits for it tries again. */
+static void leave_bucket(struct relay *r)
+{
+    if (timer_is_active(&r->rate->timer)) {
         timers_stop(&r->loop->timers, &r->rate->timer);
         loop_ready(r->loop, &r->task);
     }
-    if (!bytes_per_second) {
+    give_back(r->rate);
+    rate_shared_drop(r->rate->bucket);
+}
+
+int relay_limit_shared(struct relay *r, struct rate_shared *bucket)
+{
+    if (!bucket) {
+        if (r->rate)
+            leave_bucket(r);
         free(r->rate);
         r->rate = NULL;
         return 0;
     }
-    if (!r->rate) {
+    rate_shared_hold(bucket); /* dropped in leave_bucket(); first, it may be the same one */
+    if (r->rate) {
+        leave_bucket(r);
+    } else {
         r->rate = calloc(1, sizeof *r->rate);
-        if (!r->rate)
+        if (!r->rate) {
+            rate_shared_drop(bucket);
             return -ENOMEM;
+        }
         r->rate->relay = r;
         timer_init(&r->rate->timer, on_rate_timer);
     }
-    rate_init(&r->rate->bucket, bytes_per_second, 0, r->loop->now_ns);
+    r->rate->bucket = bucket;
     return 0;
 }
 
-/* How many bytes may be read now, at most `want`. 0 starts the timer that pumps again; a quarter of
- * the burst at a time keeps a slow limit from waking for single bytes. */
+int relay_limit(struct relay *r, uint64_t bytes_per_second)
+{
+    if (!bytes_per_second)
+        return relay_limit_shared(r, NULL);
+    uint64_t tenth = bytes_per_second / 10;
+    struct rate_limits limits = {(double)bytes_per_second, tenth ? (double)tenth : 1};
+    struct rate_shared *bucket = rate_shared_new(&limits, r->loop->now_ns);
+    int err = bucket ? relay_limit_shared(r, bucket) : -ENOMEM;
+    rate_shared_drop(bucket);
+    return err;
+}
+
+/* How many bytes may be read now, at most `want`. 0 means that the timer will pump again. */
 static size_t allowance(struct relay *r, size_t want)
 {
+    struct relay_rate *rate = r->rate;
     if (r->passing && want > r->pass_left)
         want = (size_t)r->pass_left;
-    if (!r->rate)
+    if (!rate)
         return want;
-    struct rate *bucket = &r->rate->bucket;
-    uint64_t quantum = bucket->burst / 4 ? bucket->burst / 4 : 1;
-    uint64_t there = rate_available(bucket, r->loop->now_ns);
-    if (there < quantum) {
-        if (!timer_is_active(&r->rate->timer))
-            loop_timer(r->loop, &r->rate->timer, rate_wait_ms(bucket, quantum));
+    if (timer_is_active(&rate->timer))
         return 0;
+    if (!rate->drawn) {
+        uint64_t wait_ms;
+        rate->drawn = rate_shared_draw(rate->bucket, want, r->loop->now_ns, &wait_ms);
+        if (wait_ms) {
+            loop_timer(r->loop, &rate->timer, wait_ms);
+            return 0;
+        }
     }
-    return there < want ? (size_t)there : want;
+    return rate->drawn < want ? (size_t)rate->drawn : want;
 }
 
 static void count(struct relay *r, size_t n)
@@ -123,7 +160,7 @@ static void count(struct relay *r, size_t n)
     if (r->passing)
         r->pass_left -= n;
     if (r->rate)
-        rate_take(&r->rate->bucket, n);
+        r->rate->drawn -= n;
 }
 
 static enum step broken(struct relay *r)
@@ -201,11 +238,10 @@ static void note_read(struct relay *r, size_t n)
     }
 }
 
-ssize_t relay_take(struct relay *r, char **bytes, size_t most)
+static ssize_t take(struct relay *r, char **bytes, size_t most)
 {
-    size_t want = allowance(r, r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE);
-    if (want > most)
-        want = most;
+    size_t want = r->full_reads < FULL_READS ? BUF_POOL_SMALL : BUF_POOL_LARGE;
+    want = allowance(r, want < most ? want : most);
     if (!want)
         return -EAGAIN;
     *bytes = buf_pool_current(&r->loop->bufs);
@@ -223,6 +259,14 @@ ssize_t relay_take(struct relay *r, char **bytes, size_t most)
         loop_served_bulk(r->loop);
     else
         loop_served_prompt(r->loop);
+    return n;
+}
+
+ssize_t relay_take(struct relay *r, char **bytes, size_t most)
+{
+    ssize_t n = take(r, bytes, most);
+    if (!r->pumping) /* else at the end of that */
+        give_back(r->rate);
     return n;
 }
 
@@ -474,6 +518,7 @@ bool relay_pump(struct relay *r)
             break;
         }
     r->pumping = false;
+    give_back(r->rate);
     if (r->pipe && (!r->pipe->held_bytes || r->state != RELAY_OPEN)) {
         pipe_pool_put(&r->loop->pipes, r->pipe);
         r->pipe = NULL;

@@ -299,10 +299,11 @@ static int read_size(lua_State *L, uint64_t *out)
 
 static int conn_limit_method(lua_State *L)
 {
-    static const char call[] = "conn:limit{ up = \"1M\", down = 65536 }";
+    static const char call[] = "conn:limit{ up = \"1M\", down = bucket:key(key) }";
     static const char *const names[] = {[RELAY_UP] = "up", [RELAY_DOWN] = "down"};
     struct script_conn *s = lib_conn_check(L, call);
     uint64_t rates[2] = {0, 0};
+    struct rate_shared *buckets[2] = {NULL, NULL}; /* kept alive by the options */
     bool set[2] = {false, false};
     if (!lua_istable(L, 2))
         return luaL_error(L, "the right call is %s", call);
@@ -315,11 +316,12 @@ static int conn_limit_method(lua_State *L)
         if (dir < 0)
             return luaL_error(L, "conn:limit has no option \"%s\"; the right call is %s", key,
                               call);
-        if (read_size(L, &rates[dir]))
-            return luaL_error(
-                L,
-                "conn:limit: %s is bytes a second (65536) or \"64K\", \"1M\"; 0 takes a limit away",
-                key);
+        buckets[dir] = lib_bucket_key_at(L, -1);
+        if (!buckets[dir] && read_size(L, &rates[dir]))
+            return luaL_error(L,
+                              "conn:limit: %s is bytes a second (65536, \"64K\", \"1M\"), where 0 "
+                              "takes a limit away, or what bucket:key(key) gives",
+                              key);
         set[dir] = true;
         lua_pop(L, 1); // stack: conn, options, key
     }
@@ -327,9 +329,13 @@ static int conn_limit_method(lua_State *L)
     if (!c)
         return 2;
     int err = 0;
-    for (int dir = RELAY_UP; dir <= RELAY_DOWN && !err; dir++)
-        if (set[dir])
-            err = relay_limit(conn_relay(c, (enum relay_direction)dir), rates[dir]);
+    for (int dir = RELAY_UP; dir <= RELAY_DOWN && !err; dir++) {
+        struct relay *r = conn_relay(c, (enum relay_direction)dir);
+        if (buckets[dir])
+            err = relay_limit_shared(r, buckets[dir]);
+        else if (set[dir])
+            err = relay_limit(r, rates[dir]);
+    }
     return lib_conn_push_result(L, err);
 }
 

@@ -15,34 +15,41 @@
 
 /* ---- times ---- */
 
+bool lib_read_time(lua_State *L, int arg, uint64_t *ms)
+{
+    int type = lua_type(L, arg);
+    char text[40];
+    const char *s = "";
+    if (type == LUA_TNUMBER) {
+        double seconds = lua_tonumber(L, arg);
+        snprintf(text, sizeof text, "%.6f", seconds < 1e12 ? seconds : 1e12);
+        if (seconds >= 0) /* and no NaN */
+            s = text;
+    } else if (type == LUA_TSTRING) {
+        s = lua_tostring(L, arg);
+    }
+    if (units_parse_time_ms(s, ms) == 0)
+        return true;
+    if (type == LUA_TSTRING || type == LUA_TNUMBER)
+        lua_pushfstring(
+            L, "%s is not a time; write seconds (0.5) or \"200ms\", \"5s\", \"2m\", \"1h\"",
+            lua_tostring(L, arg));
+    else
+        lua_pushfstring(L, "a time is a number of seconds or a string such as \"200ms\", not %s",
+                        lua_isnoneornil(L, arg) ? "nil" : luaL_typename(L, arg));
+    return false;
+}
+
 /* time_ms(value) -> milliseconds, or nil and what is wrong. */
 static int core_time_ms(lua_State *L)
 {
-    uint64_t ms = 0;
-    char text[40];
-    const char *s = text;
-    if (lua_type(L, 1) == LUA_TNUMBER) {
-        double seconds = lua_tonumber(L, 1);
-        snprintf(text, sizeof text, "%.6f", seconds < 1e12 ? seconds : 1e12);
-        if (!(seconds >= 0)) /* NaN too */
-            s = "";
-    } else if (lua_type(L, 1) == LUA_TSTRING) {
-        s = lua_tostring(L, 1);
-    } else {
-        s = "";
-    }
-    if (units_parse_time_ms(s, &ms) == 0) {
+    uint64_t ms;
+    if (lib_read_time(L, 1, &ms)) {
         lua_pushnumber(L, (lua_Number)ms);
         return 1;
     }
     lua_pushnil(L);
-    if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER)
-        lua_pushfstring(
-            L, "%s is not a time; write seconds (0.5) or \"200ms\", \"5s\", \"2m\", \"1h\"",
-            lua_tostring(L, 1));
-    else
-        lua_pushfstring(L, "a time is a number of seconds or a string such as \"200ms\", not %s",
-                        lua_isnoneornil(L, 1) ? "nil" : luaL_typename(L, 1));
+    lua_insert(L, -2); // stack: …, nil, message
     return 2;
 }
 
@@ -253,6 +260,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lib_stream_open(L, vm);
     lib_socket_open(L, vm);
     lib_conn_io_open(L, vm);
+    lib_shared_push(L, vm);
     lib_log_push(L, 0);
     lua_setfield(L, -2, "log");
     push_buffer_methods(L);

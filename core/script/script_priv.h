@@ -331,6 +331,8 @@ struct vm {
     uint64_t seen_ns;                     /* when it saw that one first */
     uint64_t random[4];                   /* xoshiro256** */
     const struct script_options *options; /* while loading */
+    struct shared *shared;                /* of all workers, or own_shared */
+    struct shared *own_shared;            /* NULL but in a VM that was given none */
     int dirs[2];                          /* "up", "down" */
     /* Registry references. */
     int door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
@@ -353,6 +355,14 @@ void vm_settle(struct vm *vm);
 
 /* Pushes the table of C primitives that lua/penstock/init.lua gets. May raise. */
 void lib_core_push(lua_State *L, struct vm *vm);
+/* Reads the time at `arg`, in seconds or as a text, to *ms; false with a message pushed when it is
+ * none. May raise. */
+bool lib_read_time(lua_State *L, int arg, uint64_t *ms);
+/* Adds the primitives of what workers share to that table, on the top (lib_shared.c). May raise. */
+void lib_shared_push(lua_State *L, struct vm *vm);
+/* The bucket that bucket:key() gave, at `arg`; NULL when there is something else. It is the
+ * userdata's reference. Does not raise. */
+struct rate_shared *lib_bucket_key_at(lua_State *L, int arg);
 /* Pushes {debug, info, warn, error}: log functions for a connection (id) or the process (0). May
  * raise. */
 void lib_log_push(lua_State *L, uint64_t conn_id);

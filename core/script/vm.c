@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "lua_modules.h"
+#include "penstock/proxy/shared.h"
 #include "script_priv.h"
 #include "socket_priv.h"
 
@@ -200,8 +201,11 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     list_init(&vm->run_ready.node);
     report_init(vm);
     seed_random(vm, options->seed);
-    vm->L = heap_new_state(&vm->heap);
+    vm->own_shared = options->shared ? NULL : shared_new();
+    vm->shared = options->shared ? options->shared : vm->own_shared;
+    vm->L = vm->shared ? heap_new_state(&vm->heap) : NULL;
     if (!vm->L) {
+        shared_free(vm->own_shared);
         free(vm);
         return NULL;
     }
@@ -235,6 +239,7 @@ void vm_free(struct vm *vm)
     sched_deinit(vm);
     heap_close_state(&vm->heap, vm->L);
     policy_lua_free_all(vm);
+    shared_free(vm->own_shared);
     free(vm);
 }
 

@@ -64,6 +64,7 @@ local stream_methods = require "penstock.stream"(core)
 require "penstock.tasks"(ps, core, time_ms)
 require "penstock.tcp"(ps, core, stream_methods, time_ms)
 require "penstock.conn"(ps, core, time_ms)
+require "penstock.shared"(ps, core, time_ms)
 
 -- Lua's own libraries.
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)

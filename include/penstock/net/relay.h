@@ -17,7 +17,7 @@
 
 #include "penstock/base/buf.h"
 #include "penstock/net/loop.h"
-#include "penstock/net/rate.h"
+#include "penstock/net/rate_shared.h"
 #include "penstock/net/stream.h"
 
 enum relay_direction {
@@ -105,6 +105,9 @@ void relay_start(struct relay *r, enum relay_choice choice, enum relay_mode mode
 /* Limits to `bytes_per_second` by not reading (splice included); 0 removes the limit. Returns 0 or
  * -ENOMEM. */
 int relay_limit(struct relay *r, uint64_t bytes_per_second);
+/* The same by a bucket that others may draw from, too, on any thread; takes a reference of its own.
+ * They get equal portions. NULL removes the limit. */
+int relay_limit_shared(struct relay *r, struct rate_shared *bucket);
 
 /* Moves what can be moved now. Never closes anything and never calls the owner but for on_data,
  * on_input and on_room; look at r->state afterwards. Returns true when bytes moved. */

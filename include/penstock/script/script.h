@@ -9,12 +9,15 @@
 #include "penstock/proxy/policy.h"
 
 struct loop;
+struct shared;
 
 struct script_options {
-    const char *path; /* the policy file */
-    bool unsafe;      /* open every Lua library */
-    bool jit;         /* compile policy code */
-    uint64_t seed;    /* of ps.random(); 0: from the system */
+    const char *path;      /* the policy file */
+    bool unsafe;           /* open every Lua library */
+    bool jit;              /* compile policy code */
+    uint64_t seed;         /* of ps.random(); 0: from the system */
+    struct shared *shared; /* what ps.store and its kin share; outlives every VM that has it. NULL:
+                              one of this VM alone */
 };
 
 /* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and its
