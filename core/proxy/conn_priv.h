@@ -37,5 +37,9 @@ void conn_report(struct conn *c);
 void conn_free_tags(struct conn *c);
 /* A further word on why the dial failed, for the access log. */
 const char *conn_failed_detail(const struct conn *c);
+/* The close reason that stands for it. */
+enum close_reason conn_failed_reason(const struct conn *c);
+/* Keeps what a failed dial has said. */
+void conn_note_failure(struct conn *c, const struct dial_result *result);
 
 #endif
