@@ -97,12 +97,29 @@ static size_t count_items(const char *text)
     return n;
 }
 
-struct targets *targets_new(size_t n)
+static struct targets *new_list(size_t n)
 {
     struct targets *t = calloc(1, sizeof *t + n * sizeof t->items[0]);
     if (t)
         atomic_init(&t->refs, 1);
     return t;
+}
+
+int targets_join(struct targets **list, struct targets *more)
+{
+    size_t n = *list ? (*list)->n : 0;
+    struct targets *grown = realloc(*list, sizeof *grown + (n + more->n) * sizeof grown->items[0]);
+    if (!grown) {
+        targets_drop(more);
+        return -ENOMEM;
+    }
+    if (!*list)
+        atomic_init(&grown->refs, 1);
+    memcpy(&grown->items[n], more->items, more->n * sizeof more->items[0]);
+    grown->n = n + more->n;
+    *list = grown;
+    free(more);
+    return 0;
 }
 
 int targets_set_options(struct targets *t, const struct target_options *options, char *why,
@@ -123,7 +140,7 @@ int targets_set_options(struct targets *t, const struct target_options *options,
 
 struct targets *targets_parse(const char *text, unsigned port_offset, char *why, size_t why_cap)
 {
-    struct targets *t = targets_new(count_items(text));
+    struct targets *t = new_list(count_items(text));
     if (!t) {
         snprintf(why, why_cap, "%s", err_text(-ENOMEM));
         return NULL;

@@ -15,23 +15,28 @@
 
 /* ---- times ---- */
 
+int lib_core_read_time(lua_State *L, int index, uint64_t *out_ms)
+{
+    char text[40];
+    const char *s = text;
+    if (lua_type(L, index) == LUA_TNUMBER) {
+        double seconds = lua_tonumber(L, index);
+        snprintf(text, sizeof text, "%.6f", seconds < 1e12 ? seconds : 1e12);
+        if (!(seconds >= 0)) /* NaN too */
+            s = "";
+    } else if (lua_type(L, index) == LUA_TSTRING) {
+        s = lua_tostring(L, index);
+    } else {
+        s = "";
+    }
+    return units_parse_time_ms(s, out_ms);
+}
+
 /* time_ms(value) -> milliseconds, or nil and what is wrong. */
 static int core_time_ms(lua_State *L)
 {
     uint64_t ms = 0;
-    char text[40];
-    const char *s = text;
-    if (lua_type(L, 1) == LUA_TNUMBER) {
-        double seconds = lua_tonumber(L, 1);
-        snprintf(text, sizeof text, "%.6f", seconds < 1e12 ? seconds : 1e12);
-        if (!(seconds >= 0)) /* NaN too */
-            s = "";
-    } else if (lua_type(L, 1) == LUA_TSTRING) {
-        s = lua_tostring(L, 1);
-    } else {
-        s = "";
-    }
-    if (units_parse_time_ms(s, &ms) == 0) {
+    if (lib_core_read_time(L, 1, &ms) == 0) {
         lua_pushnumber(L, (lua_Number)ms);
         return 1;
     }

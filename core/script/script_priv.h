@@ -278,6 +278,14 @@ void verdict_read_deny(lua_State *L, int index, struct verdict *v);
 /* Raises "the x hook returned <value at index 1>; it returns <right>". */
 _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *right);
 
+/* ---- destinations (destination.c) ---- */
+
+/* Reads the value at `index` as a destination: a text, a table with options, or a list of both.
+ * Returns a list with one reference, which the caller keeps where an error cannot lose it. Raises
+ * when it makes no sense, in words that begin with `what`: "the connect hook returned",
+ * "ps.tcp.connect got". The value stays where it is. */
+struct targets *destination_read(lua_State *L, int index, const char *what);
+
 /* ---- memory (heap.c) ---- */
 
 enum { HEAP_KEPT = 24, HEAP_CAP_BYTES = 256 << 20 };
@@ -353,6 +361,9 @@ void vm_settle(struct vm *vm);
 
 /* Pushes the table of C primitives that lua/penstock/init.lua gets. May raise. */
 void lib_core_push(lua_State *L, struct vm *vm);
+/* Reads the time at `index`, a number of seconds or a text such as "200ms". 0, or -EINVAL or
+ * -ERANGE. Does not raise. */
+int lib_core_read_time(lua_State *L, int index, uint64_t *out_ms);
 /* Pushes {debug, info, warn, error}: log functions for a connection (id) or the process (0). May
  * raise. */
 void lib_log_push(lua_State *L, uint64_t conn_id);

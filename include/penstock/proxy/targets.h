@@ -25,9 +25,9 @@ struct targets *targets_parse(const char *text, unsigned port_offset, char *why,
  * `why` when the text is wrong or two ranges differ in length. */
 unsigned targets_range(const char *text, char *why, size_t why_cap);
 
-/* A list with room for n, none in it yet: fill items and count n up before anybody else sees it.
- * NULL when out of memory. */
-struct targets *targets_new(size_t n);
+/* Moves the items of `more` to the end of *list, which may be NULL; nobody else has either. Takes
+ * `more` over. 0, or -ENOMEM (*list is as it was). */
+int targets_join(struct targets **list, struct targets *more);
 /* Gives every target of a list that nobody else has a copy of `options` (NULL: nothing happens).
  * 0; or -ENOMEM or -EINVAL (they do not fit a target) with a message in `why`. */
 int targets_set_options(struct targets *t, const struct target_options *options, char *why,
