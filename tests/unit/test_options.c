@@ -149,6 +149,29 @@ static void test_a_comma_list_of_targets_is_tried_in_order(void **state)
     assert_string_equal(l->to->items[1].endpoint.text, "db2:5433");
 }
 
+static void test_via_and_send_proxy_hold_for_every_target(void **state)
+{
+    (void)state;
+    accept_line("--via socks5://u:p@h1,http://h2 --via=http://h3:8080 --send-proxy v2 "
+                "8080 a:1,b:2 9000-9001 c:3-4");
+    char buf[200];
+    for (size_t i = 0; i < config.n_listeners; i++) {
+        const struct target *t = &config.listeners[i].to->items[config.listeners[i].to->n - 1];
+        assert_string_equal(target_format_via(t, buf, sizeof buf),
+                            "socks5://h1:1080,http://h2:3128,http://h3:8080");
+        assert_string_equal(t->options->hops[0].password, "p");
+        assert_int_equal(t->options->proxy, TARGET_PROXY_V2);
+    }
+}
+
+static void test_targets_have_no_options_unless_they_are_given_some(void **state)
+{
+    (void)state;
+    assert_null(accept_line("8080 a:1")->to->items[0].options);
+    assert_int_equal(accept_line("--send-proxy=v1 8080 a:1")->to->items[0].options->proxy,
+                     TARGET_PROXY_V1);
+}
+
 static void test_several_pairs_make_several_listeners(void **state)
 {
     (void)state;
@@ -782,6 +805,8 @@ int main(void)
         cmocka_unit_test(test_what_is_not_asked_for_has_its_documented_default),
         cmocka_unit_test(test_help_tells_the_defaults_that_hold),
         cmocka_unit_test(test_a_comma_list_of_targets_is_tried_in_order),
+        cmocka_unit_test(test_via_and_send_proxy_hold_for_every_target),
+        cmocka_unit_test(test_targets_have_no_options_unless_they_are_given_some),
         cmocka_unit_test(test_several_pairs_make_several_listeners),
         cmocka_unit_test(test_a_comma_list_of_binds_shares_one_target),
         cmocka_unit_test(test_a_range_of_ports_to_one_target_shares_it),

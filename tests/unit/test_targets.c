@@ -140,6 +140,39 @@ static void test_format_cuts_with_an_ellipsis_and_never_overruns(void **state)
     targets_drop(t);
 }
 
+static void test_lists_are_joined_in_order_and_keep_their_options(void **state)
+{
+    (void)state;
+    struct target_options *o = target_options_new();
+    assert_non_null(o);
+    assert_int_equal(target_options_add_hop(o, "socks5://h", why, sizeof why), 0);
+    struct targets *list = NULL, *more = parse("b:2,c:3", 0);
+    assert_int_equal(targets_set_options(more, o, why, sizeof why), 0);
+    assert_int_equal(targets_join(&list, parse("a:1", 0)), 0);
+    assert_int_equal(targets_join(&list, more), 0);
+    assert_int_equal(list->n, 3);
+    assert_string_equal(list->items[2].endpoint.text, "c:3");
+    assert_null(list->items[0].options);
+    assert_ptr_not_equal(list->items[1].options, list->items[2].options);
+    assert_string_equal(target_first(&list->items[2])->text, "h:1080");
+    targets_drop(list);
+    target_options_free(o);
+}
+
+static void test_options_that_do_not_fit_one_target_are_refused_for_all(void **state)
+{
+    (void)state;
+    struct target_options *o = target_options_new();
+    assert_non_null(o);
+    assert_int_equal(target_options_add_hop(o, "socks5://h", why, sizeof why), 0);
+    struct targets *list = parse("a:1,unix:/run/x", 0);
+    assert_int_equal(targets_set_options(list, NULL, why, sizeof why), 0);
+    assert_true(targets_set_options(list, o, why, sizeof why) < 0);
+    assert_non_null(strstr(why, "unix:/run/x"));
+    targets_drop(list);
+    target_options_free(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +184,8 @@ int main(void)
         cmocka_unit_test(test_the_range_of_a_list_is_that_of_its_items),
         cmocka_unit_test(test_ranges_of_two_lengths_are_refused),
         cmocka_unit_test(test_the_last_reference_frees),
+        cmocka_unit_test(test_lists_are_joined_in_order_and_keep_their_options),
+        cmocka_unit_test(test_options_that_do_not_fit_one_target_are_refused_for_all),
         cmocka_unit_test(test_format_joins_with_commas),
         cmocka_unit_test(test_format_cuts_with_an_ellipsis_and_never_overruns),
     };
