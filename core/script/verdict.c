@@ -5,14 +5,14 @@
 
 #include "script_priv.h"
 
+#define DESTINATION                                                                                \
+    "a destination (\"host:port\", \"unix:/path\", a table with options or a list of them)"
+
 static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
-    [HOOK_CONNECT] = "it returns nothing for the configured target, a destination (\"host:port\", "
-                     "\"unix:/path\", a table with options or a list of them), ps.deny{…} or "
-                     "ps.reply(bytes)",
-    [HOOK_FAILED] =
-        "it returns nothing to give up, a destination (\"host:port\", \"unix:/path\", a table with "
-        "options or a list of them), ps.deny{…} or ps.reply(bytes)",
+    [HOOK_CONNECT] = "it returns nothing for the configured target, " DESTINATION
+                     ", ps.deny{…} or ps.reply(bytes)",
+    [HOOK_FAILED] = "it returns nothing to give up, " DESTINATION ", ps.deny{…} or ps.reply(bytes)",
     [HOOK_CONNECTED] = "it returns nothing to go on, or ps.deny{…}",
     [HOOK_HANDSHAKE] = "it returns nothing to go on, or ps.deny{…}",
     [HOOK_SERVE] = "it returns nothing; what it has written is delivered",
