@@ -121,6 +121,10 @@ static int add_pair(struct pair *p)
             return refuse(p,
                           "TARGET - means that a policy names the destination; add -p POLICY.lua, "
                           "or write a host:port");
+        if (p->draft->to) /* who asks for proxies must not be led past them */
+            return refuse(p, "TARGET - takes --via and --send-proxy from its policy: write them as "
+                             "options of what its connect hook returns, { \"host:port\", via = …, "
+                             "proxy = … }");
         return add_binds(p);
     }
     p->range = targets_range(p->target, why, sizeof why);

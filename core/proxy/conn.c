@@ -387,29 +387,6 @@ static void start_handshake(struct conn *c)
 
 static void on_dialled(void *arg, const struct dial_result *result);
 
-static bool wants_proxy_header(const struct targets *t)
-{
-    for (size_t i = 0; i < t->n; i++)
-        if (t->items[i].options && t->items[i].options->proxy != TARGET_PROXY_NONE)
-            return true;
-    return false;
-}
-
-static struct dial_proxy whom_to_tell_of(const struct conn *c)
-{
-    struct dial_proxy proxy = {.client = c->client_addr};
-    union {
-        struct addr addr;
-        struct sockaddr_storage any;
-    } local = {0};
-    socklen_t len = sizeof local;
-    if (getsockname(c->client.entry.fd, &local.addr.sa, &len) == 0)
-        proxy.local = local.addr;
-    if (c->client_addr.sa.sa_family == AF_UNIX)
-        proxy.local_path = c->config->bind.host;
-    return proxy;
-}
-
 static void start_dial(struct conn *c)
 {
     if (!c->targets) {
@@ -418,9 +395,6 @@ static void start_dial(struct conn *c)
         return;
     }
     conn_set_state(c, CONN_DIAL);
-    struct dial_proxy proxy = {0};
-    if (wants_proxy_header(c->targets))
-        proxy = whom_to_tell_of(c);
     c->dial_ns = conn_loop(c)->now_ns;
     struct dial_options options = {.loop = conn_loop(c),
                                    .resolver = c->worker->resolver,
@@ -429,7 +403,7 @@ static void start_dial(struct conn *c)
                                    .timeout_ms = conn_timeouts(c)->connect_ms,
                                    .socket = &c->listener->dial_socket,
                                    .stream = &c->upstream,
-                                   .proxy = proxy};
+                                   .proxy = conn_dial_proxy(c)};
     if (dial_start(&options, on_dialled, c, &c->dial))
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
 }

@@ -26,33 +26,6 @@ const char *conn_upstream_text(const struct conn *c, char *buf, size_t cap)
     return buf;
 }
 
-const char *conn_failed_detail(const struct conn *c)
-{
-    if (c->failed_hop)
-        return "hop";
-    if (c->failed_why)
-        return c->failed_why;
-    if (c->failed_err == PS_ETIMEOUT)
-        return "connect";
-    return reason_from_err(c->failed_err) == REASON_SYSTEM ? err_text(c->failed_err) : "";
-}
-
-enum close_reason conn_failed_reason(const struct conn *c)
-{
-    /* "denied" is a policy's word, and a proxy that says no is nothing of ours. */
-    if (c->failed_hop && c->failed_err == PS_EDENIED)
-        return REASON_REFUSED;
-    return reason_from_err(c->failed_err);
-}
-
-void conn_note_failure(struct conn *c, const struct dial_result *result)
-{
-    free(c->failed_hop);
-    c->failed_err = result->err;
-    c->failed_why = result->why;
-    c->failed_hop = result->hop ? strdup(result->hop) : NULL;
-}
-
 static struct conn_tag *find_tag(struct conn *c, const char *key, size_t key_len, size_t *n)
 {
     struct conn_tag *found = NULL;

@@ -35,6 +35,10 @@ void conn_decide(struct conn *c, enum policy_hook hook);
 /* The access line and the close hook. */
 void conn_report(struct conn *c);
 void conn_free_tags(struct conn *c);
+
+/* conn_dial.c */
+/* Whom a PROXY header is to tell of. */
+struct dial_proxy conn_dial_proxy(const struct conn *c);
 /* A further word on why the dial failed, for the access log. */
 const char *conn_failed_detail(const struct conn *c);
 /* The close reason that stands for it. */
