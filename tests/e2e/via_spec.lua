@@ -245,6 +245,28 @@ describe("destinations of hooks:", function()
     assert.equal("\5\0\0\224\0\3a\0c\225\0\1b", head:sub(29))
   end)
 
+  case_with("microsocks", "ps.tcp.connect takes the same, and tells which proxy has failed", function(t)
+    local server, nobody = t:listen(), t:refusing().address
+    local p = start(t, ([[
+      return { accept = function(conn)
+        local _, err, detail = ps.tcp.connect { "a.test:1", via = "socks5://%s" }
+        conn.log.info("%%s|%%s", err, detail)
+        local socket = ps.tcp.connect { { "%s", via = "socks5://%s", proxy = "v2" } }
+        socket:send("hello")
+        conn.log.info("answer %%s", socket:receive(3))
+        socket:close()
+        ps.tcp.connect { "a.test:1", vai = "x" }
+      end }]]):format(nobody, server.address, start_socks(t)))
+    t:expect_error 'ps.tcp.connect got a destination with the option "vai" %(did you mean "via"%?%)'
+    local client = t:connect(p)
+    local upstream = t:accept(server)
+    upstream:expect "\r\n\r\n\0\r\nQUIT\n\32\0\0\0hello"
+    upstream:send "yes"
+    p:log(("(refused|socks5 %s: connection refused)"):format(plain(nobody)))
+    p:log "(answer yes)"
+    client:expect_reset()
+  end)
+
   -- What is wrong, and what the error says.
   local wrong = {
     ['{ "a:1", prxy = "v1" }'] = 'option "prxy" %(did you mean "proxy"%?%), which is not known',
