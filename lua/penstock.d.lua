@@ -5,8 +5,20 @@
 ---A destination: "host:port", "unix:/path", or a comma list of these, tried in order.
 ---@alias penstock.Address string
 
----One destination as a table, or a list of them, tried in order.
----@alias penstock.Destination penstock.Address | { [1]: penstock.Address } | (penstock.Address | { [1]: penstock.Address })[]
+---A proxy on the way: "socks5://user:password@host:1080", "http://host:3128".
+---@alias penstock.Hop string
+
+---An address with options.
+---@class penstock.Target
+---@field [1] penstock.Address
+---@field via? penstock.Hop | penstock.Hop[] proxies on the way, in the order in which they are reached
+---@field proxy? "v1" | "v2" begin with a header of the PROXY protocol
+---@field tlv? table<integer, string> options in the header of version 2, by type
+---@field bind? string source address
+---@field timeout? penstock.Time for this destination, within the whole
+
+---One destination, or a list of them, tried in order.
+---@alias penstock.Destination penstock.Address | penstock.Target | (penstock.Address | penstock.Target)[]
 
 ---Seconds, or a text with a unit: "200ms", "5s", "2m", "1h".
 ---@alias penstock.Time number | string
@@ -50,7 +62,8 @@
 
 ---@class penstock.Upstream
 ---@field name string the destination as it was written: "db.internal:5432"
----@field addr string the address that was connected: "10.0.0.5:5432"
+---@field addr string the address that was connected: "10.0.0.5:5432"; of the first proxy, when there are any
+---@field via? penstock.Hop[] proxies on the way, without their logins
 
 ---@class penstock.Mode
 ---@field up "copy" | "splice" | "lua"
@@ -111,7 +124,7 @@ function Conn:limit(rates) end
 ---@class penstock.Policy
 ---@field accept? fun(conn: penstock.Conn): (nil | boolean | penstock.Deny)
 ---@field connect? fun(conn: penstock.Conn): (nil | penstock.Destination | penstock.Deny)
----@field failed? fun(conn: penstock.Conn, dest: string, err: penstock.Error): (nil | penstock.Destination | penstock.Deny)
+---@field failed? fun(conn: penstock.Conn, dest: string, err: penstock.Error, detail: string): (nil | penstock.Destination | penstock.Deny)
 ---@field connected? fun(conn: penstock.Conn): (nil | penstock.Deny)
 ---@field data? fun(conn: penstock.Conn, dir: penstock.Direction, chunk: string): (nil | string | penstock.Pass)
 ---@field close? fun(conn: penstock.Conn, info: penstock.Info)

@@ -315,6 +315,10 @@ static void put_access_text(struct log_out *o, const struct log_access *a)
     put_value(o, or_dash(a->name), false);
     put_short(o, "access id=%" PRIu64, a->id);
     FIELDS_BEFORE(X)
+    if (a->via) {
+        put_text(o, " via=");
+        put_value(o, a->via, false);
+    }
     put_short(o, " up=%" PRIu64 " down=%" PRIu64, a->bytes_up, a->bytes_down);
     put_short(o, " duration_ms=%" PRIu64, a->duration_us / 1000);
     put_text(o, " connect_ms=");
@@ -345,6 +349,10 @@ static void put_access_json(struct log_out *o, const struct log_access *a)
     put_json_head(o, "access");
     put_short(o, ",\"id\":%" PRIu64, a->id);
     FIELDS_BEFORE(X)
+    if (a->via) {
+        put_text(o, ",");
+        put_json_pair(o, "via", a->via);
+    }
     put_short(o, ",\"up\":%" PRIu64 ",\"down\":%" PRIu64, a->bytes_up, a->bytes_down);
     put_short(o, ",\"duration_ms\":%" PRIu64, a->duration_us / 1000);
     put_text(o, ",\"connect_ms\":");

@@ -32,18 +32,28 @@ static bool has_target(const struct pair *p)
     return strcmp(p->target, "-") != 0;
 }
 
+/* The list that TARGET names, with the options of every TARGET; NULL with a message in p->why. */
+static struct targets *make_targets(struct pair *p, unsigned offset)
+{
+    char why[512];
+    struct targets *t = targets_parse(p->target, offset, why, sizeof why);
+    if (t && targets_set_options(t, p->draft->to, why, sizeof why)) {
+        targets_drop(t);
+        t = NULL;
+    }
+    if (!t)
+        refuse(p, "TARGET: %s", why);
+    return t;
+}
+
 /* Gives listener `l` its destinations; `offset` counts from the first port of LISTEN's range. */
 static int set_targets(struct pair *p, struct config_listener *l, unsigned offset)
 {
-    char why[512];
-    if (p->shared) {
+    if (p->shared)
         l->to = targets_hold(p->shared);
-    } else if (has_target(p)) {
-        l->to = targets_parse(p->target, offset, why, sizeof why);
-        if (!l->to)
-            return refuse(p, "TARGET: %s", why);
-    }
-    return 0;
+    else if (has_target(p))
+        l->to = make_targets(p, offset);
+    return l->to || !has_target(p) ? 0 : -EINVAL;
 }
 
 static int add_listener(struct pair *p, const struct endpoint *bind, unsigned offset)
@@ -111,15 +121,19 @@ static int add_pair(struct pair *p)
             return refuse(p,
                           "TARGET - means that a policy names the destination; add -p POLICY.lua, "
                           "or write a host:port");
+        if (p->draft->to) /* who asks for proxies must not be led past them */
+            return refuse(p, "TARGET - takes --via and --send-proxy from its policy: write them as "
+                             "options of what its connect hook returns, { \"host:port\", via = …, "
+                             "proxy = … }");
         return add_binds(p);
     }
     p->range = targets_range(p->target, why, sizeof why);
     if (p->range == 0)
         return refuse(p, "TARGET: %s", why);
     if (p->range == 1) {
-        p->shared = targets_parse(p->target, 0, why, sizeof why);
+        p->shared = make_targets(p, 0);
         if (!p->shared)
-            return refuse(p, "TARGET: %s", why);
+            return -EINVAL;
     }
     int err = add_binds(p);
     targets_drop(p->shared);

@@ -161,6 +161,18 @@ static int store_servers(const struct option_spec *spec, void *field, const char
     return good ? store_text(spec, field, value) : -EINVAL;
 }
 
+/* One proxy or a comma list; those of a second --via come behind the first. */
+static int store_via(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    char why[300], *copy = strdup(value), *rest = copy;
+    int err = copy ? 0 : -ENOMEM;
+    for (char *item = copy ? strsep(&rest, ",") : NULL; item && !err; item = strsep(&rest, ","))
+        err = target_options_add_hop(*(struct target_options **)field, item, why, sizeof why);
+    free(copy);
+    return err;
+}
+
 static const struct option_type type_flag = {.store = store_flag};
 static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
 static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
@@ -186,6 +198,11 @@ static const struct option_type type_ip = {"an IP address", "192.0.2.1 or 2001:d
 static const struct option_type type_servers = {
     "a list of IP addresses", "9.9.9.9 or 127.0.0.1:5353,[2620:fe::fe]:53", store_servers, NULL};
 
+static const struct option_type type_via = {
+    "a proxy, or a comma list of proxies",
+    "socks5://host:1080, socks5://user:password@host:1080 or http://host:3128", store_via, NULL};
+
+static const char *const send_proxy_words[] = {"v1", "v2", NULL};
 static const char *const log_level_words[] = {
 #define X(name, word, priority) word,
     LOG_LEVELS(X)
@@ -244,6 +261,10 @@ static const struct option_spec table[] = {
 
     {GROUP_SOCKETS, 0, "bind-source", "IP", &type_ip, AT(each.socket.source), 0, 0, NULL,
      "source address of connections to the upstream"},
+    {GROUP_SOCKETS, 0, "via", "URL,…", &type_via, AT(to), 0, 0, NULL,
+     "proxies on the way to every TARGET: socks5://user:password@host:1080, http://host:3128; may be repeated"},
+    {GROUP_SOCKETS, 0, "send-proxy", "v1|v2", &type_word, AT(send_proxy), 0, 0, send_proxy_words,
+     "tell every TARGET of the client by a header of the PROXY protocol"},
     {GROUP_SOCKETS, 0, "resolver", "IP[:PORT],…", &type_servers, AT(config.resolver), 0, 0, NULL,
      "DNS servers to ask instead of those in /etc/resolv.conf"},
     {GROUP_SOCKETS, 0, "nodelay", NULL, &type_flag, AT(each.socket.nodelay), 0, 1, NULL,

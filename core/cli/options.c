@@ -116,8 +116,8 @@ static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
     /* Documented for later versions: told apart from a slip of the finger. */
     static const char *const planned[] = {
-        "accept-proxy",  "admin",        "send-proxy", "tls",      "tls-ca", "tls-cert",
-        "tls-client-ca", "tls-insecure", "tls-key",    "tls-name", "user"};
+        "accept-proxy",  "admin",        "tls",     "tls-ca",   "tls-cert",
+        "tls-client-ca", "tls-insecure", "tls-key", "tls-name", "user"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(planned[i], name) == 0)
             return refuse(w, "--%s is not in this version", name);
@@ -221,6 +221,11 @@ static void settle(struct draft *d)
     c->workers = d->workers ? d->workers : options_auto_workers();
     c->log.level = (enum log_level)d->log_level;
     d->each.relay = (enum relay_choice)d->mode;
+    d->to->proxy = (enum target_proxy)(d->send_proxy + 1);
+    if (!d->to->n_hops && d->to->proxy == TARGET_PROXY_NONE) {
+        target_options_free(d->to);
+        d->to = NULL; /* so that every target goes without */
+    }
     if (d->log_format >= 0)
         c->log.format = (enum log_format)d->log_format;
     else if (!c->log.file)
@@ -247,12 +252,13 @@ static int draft_init(struct draft *d)
     const struct config_listener *l = config_add_listener(&scratch);
     if (!l)
         return -ENOMEM;
-    *d = (struct draft){.log_format = -1, .each = *l};
+    *d = (struct draft){.log_format = -1, .send_proxy = -1, .each = *l};
     config_init(&d->config);
+    d->to = target_options_new();
     d->log_level = (int)d->config.log.level;
     d->mode = (int)l->relay;
     config_deinit(&scratch);
-    return 0;
+    return d->to ? 0 : -ENOMEM;
 }
 
 enum options_result options_parse(int argc, char *const argv[], struct config *config, char *why,
@@ -269,6 +275,7 @@ enum options_result options_parse(int argc, char *const argv[], struct config *c
     }
     enum options_result result = parse_all(&w);
     free(w.operands);
+    target_options_free(w.draft.to);
     if (result == OPTIONS_RUN)
         *config = w.draft.config;
     else

@@ -19,6 +19,8 @@ struct option_type {
 struct draft {
     struct config config;
     struct config_listener each; /* limits, times and socket options of every listener */
+    struct target_options *to;   /* of every TARGET; owned by whoever parses */
+    int send_proxy;              /* enum target_proxy - 1; -1 when not given */
     uint32_t workers;            /* 0: auto */
     int mode;                    /* enum relay_choice */
     int log_level;               /* enum log_level */

@@ -57,25 +57,20 @@ static ssize_t failed(struct stream *s, ssize_t err)
     return err;
 }
 
-static ssize_t plain_read(const struct stream *s, void *buf, size_t n)
+static ssize_t plain_read(const struct stream *s, void *buf, size_t n, int flags)
 {
     ssize_t got;
     do
-        got = recv(s->entry.fd, buf, n, 0);
+        got = recv(s->entry.fd, buf, n, flags);
     while (got < 0 && errno == EINTR);
     return got < 0 ? -errno : got;
 }
 
-ssize_t stream_read(struct stream *s, void *buf, size_t n)
+/* Notes what a read or a peek has told. */
+static ssize_t received(struct stream *s, ssize_t got)
 {
-    ssize_t got = s->ops ? s->ops->read(s, buf, n) : plain_read(s, buf, n);
-    if (got > 0) {
-        /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an
-         * urgent mark cuts reads short too, and has made its edge already. */
-        if ((size_t)got < n && !s->read_on)
-            s->readable = false;
+    if (got > 0)
         return got;
-    }
     s->readable = false;
     if (got == 0) {
         s->eof = true;
@@ -85,6 +80,21 @@ ssize_t stream_read(struct stream *s, void *buf, size_t n)
         return -EAGAIN;
     s->eof = true;
     return failed(s, got);
+}
+
+ssize_t stream_read(struct stream *s, void *buf, size_t n)
+{
+    ssize_t got = received(s, s->ops ? s->ops->read(s, buf, n) : plain_read(s, buf, n, 0));
+    /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an
+     * urgent mark cuts reads short too, and has made its edge already. */
+    if (got > 0 && (size_t)got < n && !s->read_on)
+        s->readable = false;
+    return got;
+}
+
+ssize_t stream_peek(struct stream *s, void *buf, size_t n)
+{
+    return received(s, s->ops ? s->ops->peek(s, buf, n) : plain_read(s, buf, n, MSG_PEEK));
 }
 
 static ssize_t plain_write(const struct stream *s, const void *buf, size_t n)

@@ -11,45 +11,42 @@ enum {
     STATUS_AT = 9, /* behind "HTTP/1.1 " */
 };
 
-/* X(status, code, text) */
-#define STATUSES(X)                                                                                \
-    X(400, PS_EREFUSED, "it does not understand the request")                                      \
-    X(401, PS_EDENIED, "it asks for a user and a password")                                        \
-    X(403, PS_EDENIED, "not allowed by its rules")                                                 \
-    X(404, PS_EUNREACHABLE, "it does not find the host")                                           \
-    X(405, PS_EDENIED, "it does not know CONNECT")                                                 \
-    X(407, PS_EDENIED, "it asks for another user or password")                                     \
-    X(429, PS_ELIMIT, "too many requests")                                                         \
-    X(500, PS_EREFUSED, "it has failed")                                                           \
-    X(501, PS_EDENIED, "it does not know CONNECT")                                                 \
-    X(502, PS_EUNREACHABLE, "it cannot reach the host")                                            \
-    X(503, PS_EUNREACHABLE, "it cannot serve this now")                                            \
-    X(504, PS_ETIMEOUT, "the host does not answer it")
+static const struct status {
+    unsigned number;
+    int err;
+    const char *text;
+} statuses[] = {
+    {400, PS_EREFUSED, "it does not understand the request"},
+    {401, PS_EDENIED, "it asks for a user and a password"},
+    {403, PS_EDENIED, "not allowed by its rules"},
+    {404, PS_EUNREACHABLE, "it does not find the host"},
+    {405, PS_EDENIED, "it does not know CONNECT"},
+    {407, PS_EDENIED, "it asks for another user or password"},
+    {429, PS_EREFUSED, "too many requests"},
+    {500, PS_EREFUSED, "it has failed"},
+    {501, PS_EDENIED, "it does not know CONNECT"},
+    {502, PS_EUNREACHABLE, "it cannot reach the host"},
+    {503, PS_EUNREACHABLE, "it cannot serve this now"},
+    {504, PS_ETIMEOUT, "the host does not answer it"},
+};
+
+static const struct status *find_status(unsigned number)
+{
+    static const struct status other = {0, PS_EREFUSED, "it opens no tunnel"};
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
+        if (statuses[i].number == number)
+            return &statuses[i];
+    return &other;
+}
 
 int http_connect_err(unsigned status)
 {
-    switch (status) {
-#define X(number, code, text)                                                                      \
-    case number:                                                                                   \
-        return code;
-        STATUSES(X)
-#undef X
-    default:
-        return PS_EREFUSED;
-    }
+    return find_status(status)->err;
 }
 
 const char *http_connect_text(unsigned status)
 {
-    switch (status) {
-#define X(number, code, text)                                                                      \
-    case number:                                                                                   \
-        return text;
-        STATUSES(X)
-#undef X
-    default:
-        return "it opens no tunnel";
-    }
+    return find_status(status)->text;
 }
 
 /* ---- the request ---- */

@@ -16,41 +16,34 @@ enum {
     REPLY_MAX = 8,  /* the last reply that is defined */
 };
 
-/* X(reply, code, text) */
-#define REPLIES(X)                                                                                 \
-    X(1, PS_EREFUSED, "general failure")                                                           \
-    X(2, PS_EDENIED, "not allowed by its rules")                                                   \
-    X(3, PS_EUNREACHABLE, "network unreachable")                                                   \
-    X(4, PS_EUNREACHABLE, "host unreachable")                                                      \
-    X(5, PS_EREFUSED, "connection refused")                                                        \
-    X(6, PS_ETIMEOUT, "time to live expired")                                                      \
-    X(7, PS_EDENIED, "it does not know CONNECT")                                                   \
-    X(8, PS_EDENIED, "it does not take this kind of address")
+static const struct reply {
+    int err;
+    const char *text;
+} replies[REPLY_MAX + 1] = {
+    [1] = {PS_EREFUSED, "general failure"},
+    [2] = {PS_EDENIED, "not allowed by its rules"},
+    [3] = {PS_EUNREACHABLE, "network unreachable"},
+    [4] = {PS_EUNREACHABLE, "host unreachable"},
+    [5] = {PS_EREFUSED, "connection refused"},
+    [6] = {PS_ETIMEOUT, "time to live expired"},
+    [7] = {PS_EDENIED, "it does not know CONNECT"},
+    [8] = {PS_EDENIED, "it does not take this kind of address"},
+};
+
+static const struct reply *find_reply(uint8_t reply)
+{
+    static const struct reply unknown = {PS_EREFUSED, "a reason that has no name"};
+    return reply && reply <= REPLY_MAX ? &replies[reply] : &unknown;
+}
 
 int socks5_reply_err(uint8_t reply)
 {
-    switch (reply) {
-#define X(number, code, text)                                                                      \
-    case number:                                                                                   \
-        return code;
-        REPLIES(X)
-#undef X
-    default:
-        return PS_EREFUSED;
-    }
+    return find_reply(reply)->err;
 }
 
 const char *socks5_reply_text(uint8_t reply)
 {
-    switch (reply) {
-#define X(number, code, text)                                                                      \
-    case number:                                                                                   \
-        return text;
-        REPLIES(X)
-#undef X
-    default:
-        return "a reason that has no name";
-    }
+    return find_reply(reply)->text;
 }
 
 /* ---- requests ---- */
@@ -65,9 +58,8 @@ size_t socks5_build_greeting(bool login, uint8_t *out)
 }
 
 /* A byte of length and the text. */
-static uint8_t *put_text(uint8_t *at, const char *text)
+static uint8_t *put_text(uint8_t *at, const char *text, size_t len)
 {
-    size_t len = strlen(text);
     PENSTOCK_REQUIRE(len >= 1 && len <= 255);
     *at = (uint8_t)len;
     memcpy(at + 1, text, len);
@@ -77,7 +69,8 @@ static uint8_t *put_text(uint8_t *at, const char *text)
 size_t socks5_build_login(const char *user, const char *password, uint8_t *out)
 {
     out[0] = LOGIN_VERSION;
-    return (size_t)(put_text(put_text(out + 1, user), password) - out);
+    return (size_t)(put_text(put_text(out + 1, user, strlen(user)), password, strlen(password)) -
+                    out);
 }
 
 static uint8_t *put_address(uint8_t *at, const struct addr *to)
@@ -98,7 +91,7 @@ size_t socks5_build_connect(const struct addr *to, const char *name, uint16_t po
     *at++ = 0;
     if (name) {
         *at++ = ADDRESS_NAME;
-        at = put_text(at, name);
+        at = put_text(at, name, strlen(name));
     } else {
         at = put_address(at, to);
         port = addr_port(to);

@@ -186,13 +186,12 @@ static bool read_extensions(struct reader *r, struct tls_hello *out)
 static bool read_compressions(struct reader *r)
 {
     struct reader list;
-    size_t method, without = 0;
+    size_t method;
+    bool without = false;
     if (!take_vector(r, 1, &list))
         return false;
-    while (list.left) {
-        take_number(&list, 1, &method);
+    while (take_number(&list, 1, &method))
         without |= method == COMPRESSION_NONE;
-    }
     return without;
 }
 

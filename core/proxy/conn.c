@@ -62,6 +62,7 @@ static void free_conn(struct loop_task *task)
     targets_drop(c->targets);
     free(c->own_timeouts);
     conn_free_tags(c);
+    free(c->failed_hop);
     free(c);
     worker_conn_freed(w);
 }
@@ -401,7 +402,8 @@ static void start_dial(struct conn *c)
                                    .n_targets = c->targets->n,
                                    .timeout_ms = conn_timeouts(c)->connect_ms,
                                    .socket = &c->listener->dial_socket,
-                                   .stream = &c->upstream};
+                                   .stream = &c->upstream,
+                                   .proxy = conn_dial_proxy(c)};
     if (dial_start(&options, on_dialled, c, &c->dial))
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
 }
@@ -445,7 +447,7 @@ static void go_on(struct conn *c, enum policy_hook hook)
         start_dial(c);
         break;
     case HOOK_FAILED:
-        conn_reset(c, reason_from_err(c->failed_err), SIDE_UPSTREAM, conn_failed_detail(c));
+        conn_reset(c, conn_failed_reason(c), SIDE_UPSTREAM, conn_failed_detail(c));
         break;
     case HOOK_CONNECTED:
         start_handshake(c);
@@ -523,12 +525,12 @@ static void on_dialled(void *arg, const struct dial_result *result)
     c->target = result->target;
     if (result->err) {
         char text[ADDR_TEXT_MAX];
-        c->failed_err = result->err;
-        c->failed_why = result->why;
+        const char *why = result->hop ? result->hop : result->why;
+        conn_note_failure(c, result);
         log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s", conn_listener_name(c),
-                 c->targets->items[c->target].text,
+                 c->targets->items[c->target].endpoint.text,
                  addr_format(&result->address, text, sizeof text), err_text(result->err),
-                 result->why ? ": " : "", result->why ? result->why : "");
+                 why ? ": " : "", why ? why : "");
         conn_set_state(c, CONN_FAILED);
         conn_decide(c, HOOK_FAILED);
         return;

@@ -19,19 +19,11 @@ const char *conn_listener_name(const struct conn *c)
 
 const char *conn_upstream_text(const struct conn *c, char *buf, size_t cap)
 {
-    if (c->upstream_addr.sa.sa_family == AF_INET || c->upstream_addr.sa.sa_family == AF_INET6)
+    const struct target *t = c->targets ? &c->targets->items[c->target] : NULL;
+    if (addr_len(&c->upstream_addr) && !(t && target_n_hops(t)))
         return addr_format(&c->upstream_addr, buf, cap);
-    snprintf(buf, cap, "%s", c->targets ? c->targets->items[c->target].text : "-");
+    snprintf(buf, cap, "%s", t ? t->endpoint.text : "-");
     return buf;
-}
-
-const char *conn_failed_detail(const struct conn *c)
-{
-    if (c->failed_why)
-        return c->failed_why;
-    if (c->failed_err == PS_ETIMEOUT)
-        return "connect";
-    return reason_from_err(c->failed_err) == REASON_SYSTEM ? err_text(c->failed_err) : "";
 }
 
 static struct conn_tag *find_tag(struct conn *c, const char *key, size_t key_len, size_t *n)
@@ -118,14 +110,17 @@ static void list_tags(const struct conn *c, const char *out[2 * TAGS_MAX + 1])
 
 static void log_end(const struct conn *c, const struct conn_info *info)
 {
-    char client[ADDR_TEXT_MAX], upstream[300];
+    char client[ADDR_TEXT_MAX], upstream[300], via[600] = "";
     const char *tags[2 * TAGS_MAX + 1];
     list_tags(c, tags);
+    if (c->targets)
+        target_format_via(&c->targets->items[c->target], via, sizeof via);
     struct log_access line = {
         .id = c->id,
         .listener = c->listener->name,
         .client = addr_format(&c->client_addr, client, sizeof client),
         .upstream = conn_upstream_text(c, upstream, sizeof upstream),
+        .via = via[0] ? via : NULL,
         .bytes_up = info->bytes_up,
         .bytes_down = info->bytes_down,
         .duration_us = info->duration_us,

@@ -35,7 +35,15 @@ void conn_decide(struct conn *c, enum policy_hook hook);
 /* The access line and the close hook. */
 void conn_report(struct conn *c);
 void conn_free_tags(struct conn *c);
+
+/* conn_dial.c */
+/* Whom a PROXY header is to tell of. */
+struct dial_proxy conn_dial_proxy(const struct conn *c);
 /* A further word on why the dial failed, for the access log. */
 const char *conn_failed_detail(const struct conn *c);
+/* The close reason that stands for it. */
+enum close_reason conn_failed_reason(const struct conn *c);
+/* Keeps what a failed dial has said. */
+void conn_note_failure(struct conn *c, const struct dial_result *result);
 
 #endif

@@ -80,7 +80,7 @@ static int add(void *arg, const struct endpoint *e, char *why, size_t why_cap)
         snprintf(why, why_cap, "\"%s\" has only %u ports", e->text, range_of(e));
         return -EINVAL;
     }
-    int err = endpoint_copy(&a->list->items[a->list->n], e, (uint16_t)(e->port + offset));
+    int err = endpoint_copy(&a->list->items[a->list->n].endpoint, e, (uint16_t)(e->port + offset));
     if (err) {
         snprintf(why, why_cap, "%s", err_text(err));
         return err;
@@ -97,14 +97,54 @@ static size_t count_items(const char *text)
     return n;
 }
 
+static struct targets *new_list(size_t n)
+{
+    struct targets *t = calloc(1, sizeof *t + n * sizeof t->items[0]);
+    if (t)
+        atomic_init(&t->refs, 1);
+    return t;
+}
+
+int targets_join(struct targets **list, struct targets *more)
+{
+    size_t n = *list ? (*list)->n : 0;
+    struct targets *grown = realloc(*list, sizeof *grown + (n + more->n) * sizeof grown->items[0]);
+    if (!grown) {
+        targets_drop(more);
+        return -ENOMEM;
+    }
+    if (!*list)
+        atomic_init(&grown->refs, 1);
+    memcpy(&grown->items[n], more->items, more->n * sizeof more->items[0]);
+    grown->n = n + more->n;
+    *list = grown;
+    free(more);
+    return 0;
+}
+
+int targets_set_options(struct targets *t, const struct target_options *options, char *why,
+                        size_t why_cap)
+{
+    for (size_t i = 0; options && i < t->n; i++) {
+        t->items[i].options = target_options_copy(options);
+        if (!t->items[i].options) {
+            snprintf(why, why_cap, "%s", err_text(-ENOMEM));
+            return -ENOMEM;
+        }
+        int err = target_check(&t->items[i], why, why_cap);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
 struct targets *targets_parse(const char *text, unsigned port_offset, char *why, size_t why_cap)
 {
-    struct targets *t = calloc(1, sizeof *t + count_items(text) * sizeof t->items[0]);
+    struct targets *t = new_list(count_items(text));
     if (!t) {
         snprintf(why, why_cap, "%s", err_text(-ENOMEM));
         return NULL;
     }
-    atomic_init(&t->refs, 1);
     struct adding a = {t, port_offset};
     if (each_item(text, add, &a, why, why_cap)) {
         targets_drop(t);
@@ -125,7 +165,7 @@ void targets_drop(struct targets *t)
     if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (size_t i = 0; i < t->n; i++)
-        endpoint_deinit(&t->items[i]);
+        target_deinit(&t->items[i]);
     free(t);
 }
 
@@ -152,7 +192,7 @@ const char *targets_format(const struct targets *t, char *buf, size_t cap)
     size_t len = 0;
     buf[0] = '\0';
     for (size_t i = 0; t && i < t->n; i++) {
-        int n = snprintf(buf + len, cap - len, "%s%s", i ? "," : "", t->items[i].text);
+        int n = snprintf(buf + len, cap - len, "%s%s", i ? "," : "", t->items[i].endpoint.text);
         if (n < 0 || (size_t)n >= cap - len) {
             cut(buf, cap - 1, cap);
             return buf;

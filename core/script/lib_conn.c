@@ -71,9 +71,20 @@ static void push_client(lua_State *L, struct conn *c)
 static void push_upstream(lua_State *L, struct conn *c)
 {
     char text[ADDR_TEXT_MAX];
-    lua_createtable(L, 0, 2);
-    set_string(L, "name", c->targets ? c->targets->items[c->target].text : "-");
+    const struct target *t = c->targets ? &c->targets->items[c->target] : NULL;
+    size_t n_hops = t ? target_n_hops(t) : 0;
+    lua_createtable(L, 0, 3);
+    set_string(L, "name", t ? t->endpoint.text : "-");
     set_string(L, "addr", addr_format(&c->upstream_addr, text, sizeof text));
+    if (n_hops == 0)
+        return;
+    lua_createtable(L, (int)n_hops, 0); // stack: …, upstream, via
+    for (size_t i = 0; i < n_hops; i++) {
+        char hop[400];
+        lua_pushstring(L, hop_format(&t->options->hops[i], hop, sizeof hop));
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_setfield(L, -2, "via");
 }
 
 static void push_mode(lua_State *L, struct conn *c)

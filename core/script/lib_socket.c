@@ -31,6 +31,7 @@ struct script_socket {
     struct loop_task free_task;
     int err; /* of the dial */
     const char *why;
+    char *hop; /* which proxy on the way failed and why; NULL without one */
     bool connected;
 };
 
@@ -40,7 +41,9 @@ static const struct dial_socket socket_options = {.nodelay = true};
 
 static void free_socket(struct loop_task *task)
 {
-    free(container_of(task, struct script_socket, free_task));
+    struct script_socket *k = container_of(task, struct script_socket, free_task);
+    free(k->hop);
+    free(k);
 }
 
 static void close_now(struct script_socket *k)
@@ -203,6 +206,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
     k->dial = NULL;
     k->err = result->err;
     k->why = result->why;
+    k->hop = result->hop ? strdup(result->hop) : NULL;
     k->connected = !result->err;
     if (k->connected) {
         relay_start(&k->in, RELAY_CHOICE_COPY, RELAY_STREAM);
@@ -225,7 +229,7 @@ static int answer_connect(lua_State *L, struct task *t)
     if (k->dial)
         return 0;
     sched_push_failure(L, k->err);
-    lua_pushstring(L, k->why ? k->why : err_text(k->err));
+    lua_pushstring(L, k->hop ? k->hop : k->why ? k->why : err_text(k->err));
     return 4;
 }
 
@@ -261,24 +265,20 @@ static int start_connect(lua_State *L, struct task *t, struct script_socket *k, 
     return sched_wait(L, t, &connect_wait, k, 0);
 }
 
-/* connect(socket, "host:port", timeout in ms) -> true | nil, word, detail */
+/* connect(socket, destination, timeout in ms) -> true | nil, word, detail */
 static int socket_connect(lua_State *L)
 {
     static const char call[] = "ps.tcp.connect(\"host:port\")";
     struct script_stream *s = check_socket(L, call);
     struct vm *vm = vm_of(L);
-    char why[300];
     int n;
     uint64_t timeout_ms = (uint64_t)lua_tonumber(L, 3);
     if (s->socket || s->script)
         return luaL_error(L, "%s: this stream is connected already", call);
-    const char *text = luaL_checkstring(L, 2);
     struct task *t = sched_may_wait(L, vm, &n);
     if (!t)
         return n;
-    struct targets *targets = targets_parse(text, 0, why, sizeof why);
-    if (!targets)
-        return luaL_error(L, "ps.tcp.connect: %s", why);
+    struct targets *targets = destination_read(L, 2, "ps.tcp.connect got");
     struct script_socket *k = socket_new(vm, s);
     if (!k) {
         targets_drop(targets);

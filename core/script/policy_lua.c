@@ -47,8 +47,13 @@ static int push_decide(lua_State *L, struct task *t)
         return 1;
     char text[256];
     lua_pushstring(L, conn_upstream_text(t->conn, text, sizeof text));
-    lua_pushstring(L, err_word(t->conn->failed_err)); // stack: hook, conn, destination, error
-    return 3;
+    lua_pushstring(L, err_word(t->conn->failed_err));
+    const char *detail = t->conn->failed_hop ? t->conn->failed_hop : t->conn->failed_why;
+    if (detail)
+        lua_pushstring(L, detail);
+    else
+        lua_pushstring(L, err_text(t->conn->failed_err));
+    return 4; // stack: hook, conn, destination, error, detail
 }
 
 static void finish_decide(lua_State *L, struct task *t, int n)

@@ -278,6 +278,14 @@ void verdict_read_deny(lua_State *L, int index, struct verdict *v);
 /* Raises "the x hook returned <value at index 1>; it returns <right>". */
 _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *right);
 
+/* ---- destinations (destination.c) ---- */
+
+/* Reads the value at `index` as a destination: a text, a table with options, or a list of both.
+ * Returns a list with one reference, which the caller keeps where an error cannot lose it. Raises
+ * when it makes no sense, in words that begin with `what`: "the connect hook returned",
+ * "ps.tcp.connect got". The value stays where it is. */
+struct targets *destination_read(lua_State *L, int index, const char *what);
+
 /* ---- memory (heap.c) ---- */
 
 enum { HEAP_KEPT = 64, HEAP_CAP_BYTES = 256 << 20 };

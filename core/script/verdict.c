@@ -5,13 +5,14 @@
 
 #include "script_priv.h"
 
+#define DESTINATION                                                                                \
+    "a destination (\"host:port\", \"unix:/path\", a table with options or a list of them)"
+
 static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
-    [HOOK_CONNECT] = "it returns nothing for the configured target, a destination (\"host:port\", "
-                     "\"unix:/path\" or a list of them), ps.deny{…} or ps.reply(bytes)",
-    [HOOK_FAILED] =
-        "it returns nothing to give up, a destination (\"host:port\", \"unix:/path\" or a list of "
-        "them), ps.deny{…} or ps.reply(bytes)",
+    [HOOK_CONNECT] = "it returns nothing for the configured target, " DESTINATION
+                     ", ps.deny{…} or ps.reply(bytes)",
+    [HOOK_FAILED] = "it returns nothing to give up, " DESTINATION ", ps.deny{…} or ps.reply(bytes)",
     [HOOK_CONNECTED] = "it returns nothing to go on, or ps.deny{…}",
     [HOOK_HANDSHAKE] = "it returns nothing to go on, or ps.deny{…}",
     [HOOK_SERVE] = "it returns nothing; what it has written is delivered",
@@ -82,85 +83,13 @@ static void read_reply(lua_State *L, struct verdict *v)
     lua_pop(L, 1);
 }
 
-/* Adds the destination on the top, popped, to the text below it. */
-static void add_destination(lua_State *L, const struct task *t)
-{
-    // stack: …, text, destination
-    size_t len;
-    if (lua_type(L, -1) != LUA_TSTRING)
-        nonsense(L, t);
-    const char *s = lua_tolstring(L, -1, &len);
-    if (len == 0 || strlen(s) != len)
-        luaL_error(L, "the %s hook returned an empty destination, or one with a zero byte in it",
-                   policy_hook_name((enum policy_hook)t->hook));
-    if (lua_objlen(L, -2)) {
-        lua_pushliteral(L, ",");
-        lua_insert(L, -2); // stack: …, text, ",", destination
-        lua_concat(L, 3);
-    } else {
-        lua_remove(L, -2);
-    }
-}
-
-/* Takes the text of the one destination table on the top, in its place: {"host:port"}. */
-static void open_destination(lua_State *L, const struct task *t)
-{
-    lua_pushnil(L); // stack: …, table, key
-    while (lua_next(L, -2)) {
-        lua_pop(L, 1);
-        if (lua_type(L, -1) == LUA_TSTRING)
-            luaL_error(L,
-                       "the %s hook returned a destination with the option \"%s\", which this "
-                       "version does not know",
-                       policy_hook_name((enum policy_hook)t->hook), lua_tostring(L, -1));
-        if (lua_type(L, -1) != LUA_TNUMBER)
-            nonsense(L, t);
-    }
-    if (lua_objlen(L, -1) != 1)
-        nonsense(L, t);
-    lua_rawgeti(L, -1, 1);
-    lua_remove(L, -2); // stack: …, value
-}
-
-/* Pushes the comma list of the string or table at 1. */
-static void push_list(lua_State *L, const struct task *t)
-{
-    lua_pushliteral(L, ""); // stack: value, …, text
-    if (lua_type(L, 1) == LUA_TSTRING) {
-        lua_pushvalue(L, 1);
-        add_destination(L, t);
-        return;
-    }
-    size_t n = lua_objlen(L, 1);
-    lua_pushnil(L); // stack: value, …, text, key
-    while (lua_next(L, 1)) {
-        lua_pop(L, 1);
-        if (lua_type(L, -1) == LUA_TNUMBER)
-            continue;
-        lua_pushvalue(L, 1);
-        open_destination(L, t); /* a single one with options: says so */
-    }
-    for (size_t i = 1; i <= n; i++) {
-        lua_rawgeti(L, 1, (int)i); // stack: value, …, text, item
-        if (lua_istable(L, -1))
-            open_destination(L, t);
-        add_destination(L, t);
-    }
-    if (n == 0)
-        luaL_error(L, "the %s hook returned an empty list; %s",
-                   policy_hook_name((enum policy_hook)t->hook), rights[t->hook]);
-}
-
 static void read_destination(lua_State *L, struct task *t)
 {
-    char why[200];
-    push_list(L, t);
-    struct targets *targets = targets_parse(lua_tostring(L, -1), 0, why, sizeof why);
-    if (!targets)
-        luaL_error(L, "the %s hook returned \"%s\": %s",
-                   policy_hook_name((enum policy_hook)t->hook), lua_tostring(L, -1), why);
-    t->verdict.targets = targets;
+    const char *what =
+        lua_pushfstring(L, "the %s hook returned", policy_hook_name((enum policy_hook)t->hook));
+    t->verdict.targets = destination_read(L, 1, what);
     t->verdict.kind = VERDICT_DIAL;
+    lua_pop(L, 1);
 }
 
 void verdict_read(lua_State *L, struct task *t)

@@ -19,6 +19,8 @@ _penstock_policies() {
 _penstock_value() {
     case $1 in
     -p | --policy) _penstock_policies ;;
+    --send-proxy) _penstock_words "v1 v2" ;;
+    --via) _penstock_words "socks5:// http://" ;;
     --mode) _penstock_words "auto copy splice" ;;
     --workers) _penstock_words "auto 1 2 4 8" ;;
     --log) _penstock_words "error warn info debug" ;;
@@ -61,7 +63,7 @@ _penstock() {
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \
-            --bind-source --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
+            --bind-source --via --send-proxy --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
             --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \
             -V --version -h --help"

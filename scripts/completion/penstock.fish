@@ -21,6 +21,8 @@ complete -c penstock -l idle-timeout -x -a $times -d 'Without a byte in either d
 complete -c penstock -l half-close-timeout -x -a $times -d 'After one side has ended'
 complete -c penstock -l life-timeout -x -a $times -d 'Of a whole connection'
 complete -c penstock -l drain-timeout -x -a $times -d 'How long connections live on after TERM or INT'
+complete -c penstock -l via -x -d 'Proxies on the way to every TARGET'
+complete -c penstock -l send-proxy -x -a 'v1 v2' -d 'Tell every TARGET of the client by a PROXY header'
 complete -c penstock -l bind-source -x -d 'Source address of connections to the upstream'
 complete -c penstock -l resolver -x -d 'DNS servers to ask'
 complete -c penstock -l nodelay -d 'Send small writes at once'

@@ -21,8 +21,9 @@ static void check_list(const char *text, unsigned offset, size_t cap)
     struct targets *t = targets_parse(text, offset, why, sizeof why);
     MUST(t && t->n >= 1);
     for (size_t i = 0; i < t->n; i++)
-        MUST(t->items[i].text && (t->items[i].kind == ENDPOINT_UNIX || t->items[i].port > 0) &&
-             t->items[i].port == t->items[i].port_last);
+        MUST(t->items[i].endpoint.text &&
+             (t->items[i].endpoint.kind == ENDPOINT_UNIX || t->items[i].endpoint.port > 0) &&
+             t->items[i].endpoint.port == t->items[i].endpoint.port_last);
     check_format(t, cap);
     MUST(targets_hold(t) == t);
     targets_drop(t);

@@ -17,7 +17,7 @@ struct dialling {
     struct stream stream;
     struct dial *dial; /* NULL once it has called back */
     struct dial_socket socket;
-    struct endpoint targets[MAX_TARGETS];
+    struct target targets[MAX_TARGETS];
     size_t n_targets;
     unsigned calls;
     bool done, starting;
@@ -58,7 +58,7 @@ static int teardown(void **state)
     resolver_free(d->resolver);
     poller_close(&d->dns.entry);
     for (size_t i = 0; i < d->n_targets; i++)
-        endpoint_deinit(&d->targets[i]);
+        target_deinit(&d->targets[i]);
     free(d);
     return loop_teardown(state);
 }
@@ -66,7 +66,7 @@ static int teardown(void **state)
 static void add_target(struct dialling *d, const char *text)
 {
     char why[256];
-    if (endpoint_parse(text, ENDPOINT_DIAL, &d->targets[d->n_targets], why, sizeof why))
+    if (endpoint_parse(text, ENDPOINT_DIAL, &d->targets[d->n_targets].endpoint, why, sizeof why))
         fail_msg("%s", why);
     d->n_targets++;
 }
@@ -240,7 +240,7 @@ static void test_a_unix_socket_is_connected_by_path_and_by_abstract_name(void **
         assert_int_equal(d->result.address.sa.sa_family, AF_UNIX);
         assert_works(d, accept_one(listener));
         stream_close(&d->stream);
-        endpoint_deinit(&d->targets[--d->n_targets]);
+        target_deinit(&d->targets[--d->n_targets]);
         close(listener);
         unlink(path);
     }

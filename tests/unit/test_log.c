@@ -344,6 +344,17 @@ static void access_lines_have_every_field_in_order(void **state)
                    "reason=eof side=- detail=- k=\"v\"\n$");
 }
 
+static void access_lines_name_the_proxies_on_the_way_where_there_are_any(void **state)
+{
+    struct log_access a = sample;
+    a.via = "socks5://a:1080,http://b:3128";
+    assert_matches(access_line(*state, LOG_TEXT, &a),
+                   " upstream=127\\.0\\.0\\.1:80 via=socks5://a:1080,http://b:3128 up=12 ");
+    unlink(((struct fixture *)*state)->log);
+    assert_matches(access_line(*state, LOG_JSON, &a),
+                   "\"via\":\"socks5://a:1080,http://b:3128\",\"up\":12,");
+}
+
 static void access_lines_in_json_are_objects_with_tags(void **state)
 {
     assert_matches(
@@ -833,6 +844,7 @@ int main(void)
         TEST(lines_below_the_level_are_not_written),
         TEST(level_words_parse),
         TEST(access_lines_have_every_field_in_order),
+        TEST(access_lines_name_the_proxies_on_the_way_where_there_are_any),
         TEST(access_lines_in_json_are_objects_with_tags),
         TEST(access_lines_for_the_journal_have_a_priority),
         TEST(a_connection_without_upstream_and_tags_has_dashes),

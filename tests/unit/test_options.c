@@ -81,7 +81,7 @@ static void test_two_words_are_enough(void **state)
     assert_string_equal(l->bind.text, "127.0.0.1:8080");
     assert_true(l->bind.bare_port);
     assert_int_equal(l->to->n, 1);
-    assert_string_equal(l->to->items[0].text, "db.internal:5432");
+    assert_string_equal(l->to->items[0].endpoint.text, "db.internal:5432");
 }
 
 static void test_what_is_not_asked_for_has_its_documented_default(void **state)
@@ -146,7 +146,30 @@ static void test_a_comma_list_of_targets_is_tried_in_order(void **state)
     (void)state;
     const struct config_listener *l = accept_line("8080 db1:5432,db2:5433");
     assert_int_equal(l->to->n, 2);
-    assert_string_equal(l->to->items[1].text, "db2:5433");
+    assert_string_equal(l->to->items[1].endpoint.text, "db2:5433");
+}
+
+static void test_via_and_send_proxy_hold_for_every_target(void **state)
+{
+    (void)state;
+    accept_line("--via socks5://u:p@h1,http://h2 --via=http://h3:8080 --send-proxy v2 "
+                "8080 a:1,b:2 9000-9001 c:3-4");
+    char buf[200];
+    for (size_t i = 0; i < config.n_listeners; i++) {
+        const struct target *t = &config.listeners[i].to->items[config.listeners[i].to->n - 1];
+        assert_string_equal(target_format_via(t, buf, sizeof buf),
+                            "socks5://h1:1080,http://h2:3128,http://h3:8080");
+        assert_string_equal(t->options->hops[0].password, "p");
+        assert_int_equal(t->options->proxy, TARGET_PROXY_V2);
+    }
+}
+
+static void test_targets_have_no_options_unless_they_are_given_some(void **state)
+{
+    (void)state;
+    assert_null(accept_line("8080 a:1")->to->items[0].options);
+    assert_int_equal(accept_line("--send-proxy=v1 8080 a:1")->to->items[0].options->proxy,
+                     TARGET_PROXY_V1);
 }
 
 static void test_several_pairs_make_several_listeners(void **state)
@@ -155,7 +178,7 @@ static void test_several_pairs_make_several_listeners(void **state)
     accept_line("8080 a:1 :8081 b:2 unix:/tmp/s c:3");
     assert_int_equal(config.n_listeners, 3);
     assert_string_equal(config.listeners[1].bind.text, "0.0.0.0:8081");
-    assert_string_equal(config.listeners[1].to->items[0].text, "b:2");
+    assert_string_equal(config.listeners[1].to->items[0].endpoint.text, "b:2");
     assert_string_equal(config.listeners[2].bind.text, "unix:/tmp/s");
 }
 
@@ -184,9 +207,9 @@ static void test_a_range_to_a_range_is_mapped_port_by_port(void **state)
     (void)state;
     accept_line(":9000-9002 a:100-102,b:7");
     assert_int_equal(config.n_listeners, 3);
-    assert_string_equal(config.listeners[0].to->items[0].text, "a:100");
-    assert_string_equal(config.listeners[2].to->items[0].text, "a:102");
-    assert_string_equal(config.listeners[2].to->items[1].text, "b:7");
+    assert_string_equal(config.listeners[0].to->items[0].endpoint.text, "a:100");
+    assert_string_equal(config.listeners[2].to->items[0].endpoint.text, "a:102");
+    assert_string_equal(config.listeners[2].to->items[1].endpoint.text, "b:7");
 }
 
 static void test_each_bind_of_a_list_is_mapped_to_the_target_range(void **state)
@@ -195,7 +218,7 @@ static void test_each_bind_of_a_list_is_mapped_to_the_target_range(void **state)
     accept_line("127.0.0.1:10-12,[::1]:20-22 a:100-102");
     assert_int_equal(config.n_listeners, 6);
     assert_string_equal(config.listeners[4].bind.text, "[::1]:21");
-    assert_string_equal(config.listeners[4].to->items[0].text, "a:101");
+    assert_string_equal(config.listeners[4].to->items[0].endpoint.text, "a:101");
 }
 
 static void test_ranges_of_different_length_are_refused(void **state)
@@ -214,7 +237,7 @@ static void test_all_ports_there_are_can_be_listened_to(void **state)
     (void)state;
     accept_line("1-65535 a:1-65535");
     assert_int_equal(config.n_listeners, 65535);
-    assert_string_equal(config.listeners[65534].to->items[0].text, "a:65535");
+    assert_string_equal(config.listeners[65534].to->items[0].endpoint.text, "a:65535");
 }
 
 static void test_the_same_address_twice_is_refused(void **state)
@@ -782,6 +805,8 @@ int main(void)
         cmocka_unit_test(test_what_is_not_asked_for_has_its_documented_default),
         cmocka_unit_test(test_help_tells_the_defaults_that_hold),
         cmocka_unit_test(test_a_comma_list_of_targets_is_tried_in_order),
+        cmocka_unit_test(test_via_and_send_proxy_hold_for_every_target),
+        cmocka_unit_test(test_targets_have_no_options_unless_they_are_given_some),
         cmocka_unit_test(test_several_pairs_make_several_listeners),
         cmocka_unit_test(test_a_comma_list_of_binds_shares_one_target),
         cmocka_unit_test(test_a_range_of_ports_to_one_target_shares_it),

@@ -105,6 +105,26 @@ static void test_a_full_read_does_not(void **state)
     assert_int_equal(s.err, 0);
 }
 
+static void test_a_peek_takes_nothing(void **state)
+{
+    (void)state;
+    char buf[8];
+    send_all(far, "hello", 5);
+    await(s.entry.fd, POLLIN);
+    assert_int_equal(stream_peek(&s, buf, 3), 3);
+    assert_int_equal(stream_peek(&s, buf, sizeof buf), 5);
+    assert_true(s.readable);
+    assert_int_equal(stream_read(&s, buf, sizeof buf), 5);
+    assert_memory_equal(buf, "hello", 5);
+    s.readable = true;
+    assert_int_equal(stream_peek(&s, buf, sizeof buf), -EAGAIN);
+    assert_false(s.readable || s.eof);
+    shutdown(far, SHUT_WR);
+    await(s.entry.fd, POLLIN);
+    assert_int_equal(stream_peek(&s, buf, sizeof buf), 0);
+    assert_true(s.eof);
+}
+
 static void test_a_short_read_after_an_end_reads_on(void **state)
 {
     (void)state;
@@ -313,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_events_say_what_may_be_tried),
         on_both(test_a_short_read_means_drained),
         on_both(test_a_full_read_does_not),
+        on_both(test_a_peek_takes_nothing),
         on_both(test_a_short_read_after_an_end_reads_on),
         on_tcp(test_a_reset_is_an_end_with_an_error_after_what_came_before),
         on_tcp(test_a_reset_that_no_event_has_told_is_seen_by_the_read),

@@ -32,9 +32,9 @@ static void test_one_destination_is_a_list_of_one(void **state)
     (void)state;
     struct targets *t = parse("db.internal:5432", 0);
     assert_int_equal(t->n, 1);
-    assert_int_equal(t->items[0].kind, ENDPOINT_NAME);
-    assert_string_equal(t->items[0].host, "db.internal");
-    assert_int_equal(t->items[0].port, 5432);
+    assert_int_equal(t->items[0].endpoint.kind, ENDPOINT_NAME);
+    assert_string_equal(t->items[0].endpoint.host, "db.internal");
+    assert_int_equal(t->items[0].endpoint.port, 5432);
     targets_drop(t);
 }
 
@@ -43,11 +43,11 @@ static void test_a_comma_list_keeps_its_order_and_kinds(void **state)
     (void)state;
     struct targets *t = parse("b:1,10.0.0.7:80,[::1]:443,unix:/run/x", 0);
     assert_int_equal(t->n, 4);
-    assert_string_equal(t->items[0].text, "b:1");
-    assert_int_equal(t->items[1].kind, ENDPOINT_IP);
-    assert_int_equal(addr_port(&t->items[1].ip), 80);
-    assert_string_equal(t->items[2].text, "[::1]:443");
-    assert_int_equal(t->items[3].kind, ENDPOINT_UNIX);
+    assert_string_equal(t->items[0].endpoint.text, "b:1");
+    assert_int_equal(t->items[1].endpoint.kind, ENDPOINT_IP);
+    assert_int_equal(addr_port(&t->items[1].endpoint.ip), 80);
+    assert_string_equal(t->items[2].endpoint.text, "[::1]:443");
+    assert_int_equal(t->items[3].endpoint.kind, ENDPOINT_UNIX);
     targets_drop(t);
 }
 
@@ -55,11 +55,11 @@ static void test_the_offset_moves_only_ports_of_a_range(void **state)
 {
     (void)state;
     struct targets *t = parse("a:9000-9010,10.0.0.7:100-110,b:80", 7);
-    assert_string_equal(t->items[0].text, "a:9007");
-    assert_int_equal(t->items[0].port, 9007);
-    assert_int_equal(t->items[0].port_last, 9007);
-    assert_int_equal(addr_port(&t->items[1].ip), 107);
-    assert_string_equal(t->items[2].text, "b:80");
+    assert_string_equal(t->items[0].endpoint.text, "a:9007");
+    assert_int_equal(t->items[0].endpoint.port, 9007);
+    assert_int_equal(t->items[0].endpoint.port_last, 9007);
+    assert_int_equal(addr_port(&t->items[1].endpoint.ip), 107);
+    assert_string_equal(t->items[2].endpoint.text, "b:80");
     targets_drop(t);
 }
 
@@ -108,7 +108,8 @@ static void test_the_last_reference_frees(void **state)
     struct targets *t = parse("a:1", 0);
     assert_ptr_equal(targets_hold(t), t);
     targets_drop(t);
-    assert_string_equal(t->items[0].text, "a:1"); /* AddressSanitizer knows when it is gone */
+    assert_string_equal(t->items[0].endpoint.text,
+                        "a:1"); /* AddressSanitizer knows when it is gone */
     targets_drop(t);
     targets_drop(NULL);
 }
@@ -139,6 +140,39 @@ static void test_format_cuts_with_an_ellipsis_and_never_overruns(void **state)
     targets_drop(t);
 }
 
+static void test_lists_are_joined_in_order_and_keep_their_options(void **state)
+{
+    (void)state;
+    struct target_options *o = target_options_new();
+    assert_non_null(o);
+    assert_int_equal(target_options_add_hop(o, "socks5://h", why, sizeof why), 0);
+    struct targets *list = NULL, *more = parse("b:2,c:3", 0);
+    assert_int_equal(targets_set_options(more, o, why, sizeof why), 0);
+    assert_int_equal(targets_join(&list, parse("a:1", 0)), 0);
+    assert_int_equal(targets_join(&list, more), 0);
+    assert_int_equal(list->n, 3);
+    assert_string_equal(list->items[2].endpoint.text, "c:3");
+    assert_null(list->items[0].options);
+    assert_ptr_not_equal(list->items[1].options, list->items[2].options);
+    assert_string_equal(target_first(&list->items[2])->text, "h:1080");
+    targets_drop(list);
+    target_options_free(o);
+}
+
+static void test_options_that_do_not_fit_one_target_are_refused_for_all(void **state)
+{
+    (void)state;
+    struct target_options *o = target_options_new();
+    assert_non_null(o);
+    assert_int_equal(target_options_add_hop(o, "socks5://h", why, sizeof why), 0);
+    struct targets *list = parse("a:1,unix:/run/x", 0);
+    assert_int_equal(targets_set_options(list, NULL, why, sizeof why), 0);
+    assert_true(targets_set_options(list, o, why, sizeof why) < 0);
+    assert_non_null(strstr(why, "unix:/run/x"));
+    targets_drop(list);
+    target_options_free(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +184,8 @@ int main(void)
         cmocka_unit_test(test_the_range_of_a_list_is_that_of_its_items),
         cmocka_unit_test(test_ranges_of_two_lengths_are_refused),
         cmocka_unit_test(test_the_last_reference_frees),
+        cmocka_unit_test(test_lists_are_joined_in_order_and_keep_their_options),
+        cmocka_unit_test(test_options_that_do_not_fit_one_target_are_refused_for_all),
         cmocka_unit_test(test_format_joins_with_commas),
         cmocka_unit_test(test_format_cuts_with_an_ellipsis_and_never_overruns),
     };

@@ -77,6 +77,7 @@ struct log_access {
     const char *listener;
     const char *client;   /* address as text */
     const char *upstream; /* address as text, "-" when none was reached */
+    const char *via; /* proxies on the way to it; NULL without any: then it is not in the line */
     uint64_t bytes_up, bytes_down;
     uint64_t duration_us;
     int64_t connect_us;      /* time the dial took, -1 when none succeeded */

@@ -1,4 +1,5 @@
-/* Reaching an upstream: every target, every address (RFC 8305 happy eyeballs), one deadline.
+/* Reaching an upstream: every target, every address (RFC 8305 happy eyeballs), through the proxies
+ * on the way, the PROXY header sent; one deadline over all.
  *
  * A dial is made for one connection attempt and frees itself when it has called back or was
  * cancelled. */
@@ -11,6 +12,7 @@
 #include "penstock/base/addr.h"
 #include "penstock/net/loop.h"
 #include "penstock/net/stream.h"
+#include "penstock/net/target.h"
 
 struct dial;
 struct resolver;
@@ -23,22 +25,34 @@ struct dial_socket {
     struct addr source; /* AF_UNSPEC: the kernel chooses */
 };
 
+/* Whom a PROXY header tells of. */
+struct dial_proxy {
+    struct addr client; /* AF_UNSPEC: nobody; then it says LOCAL or UNKNOWN */
+    struct addr local;  /* what the client had connected to */
+    const char
+        *local_path; /* the same where that was a UNIX socket; outlives the dial; else NULL */
+};
+
 struct dial_options {
     struct loop *loop;
     struct resolver *resolver;
-    const struct endpoint *targets; /* outlive the dial */
+    const struct target *targets; /* outlive the dial */
     size_t n_targets;
     uint64_t timeout_ms;              /* of everything together; 0: none */
     const struct dial_socket *socket; /* outlives the dial */
     struct stream
         *stream; /* gets the connected socket, registered edge-triggered; its callback is kept */
+    struct dial_proxy proxy; /* for targets that want a PROXY header */
 };
 
 struct dial_result {
     int err; /* 0, or why the last attempt failed: a code of err.h, or -EMFILE, -ENFILE, -ENOMEM */
     size_t target;       /* index of the target connected, or last tried */
-    struct addr address; /* the address connected, or last tried; AF_UNSPEC when none was */
+    struct addr address; /* the address connected (of the first hop, where there are any), or last
+                            tried; AF_UNSPEC when none was */
     const char *why;     /* PS_EDNS: what the resolver said; static storage, else NULL */
+    const char *hop;     /* which proxy on the way failed and why, "socks5 10.0.0.1:1080: wrong user
+                            or password"; valid during the call; else NULL */
 };
 
 typedef void dial_done_fn(void *arg, const struct dial_result *result);

@@ -20,6 +20,8 @@ struct stream_ops {
      * `read_on` is set; a write that takes less will be followed by a POLLER_OUT event. */
     ssize_t (*read)(struct stream *s, void *buf, size_t n);
     ssize_t (*write)(struct stream *s, const void *buf, size_t n);
+    /* As recv(2) with MSG_PEEK: what it gives is read again later. */
+    ssize_t (*peek)(struct stream *s, void *buf, size_t n);
     /* As shutdown(2) for writing. Returns 0 or an error. */
     int (*shutdown)(struct stream *s);
     /* The pending error, cleared by this call; 0 when there is none. */
@@ -63,6 +65,9 @@ void stream_note_events(struct stream *s, unsigned events);
  * cleared); or a negative errno, kept in s->err, with s->eof set. A short count clears `readable`
  * too, unless `read_on` is set. */
 ssize_t stream_read(struct stream *s, void *buf, size_t n);
+/* The same, but what was read stays in the socket for the next read; clears `readable` only when
+ * there is nothing. */
+ssize_t stream_peek(struct stream *s, void *buf, size_t n);
 /* Writes up to n bytes. Returns the count (0: blocked, `writable` cleared) or a negative errno,
  * kept in s->err. */
 ssize_t stream_write(struct stream *s, const void *buf, size_t n);

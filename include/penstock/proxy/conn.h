@@ -79,6 +79,7 @@ struct conn {
     uint64_t half_closed_bytes; /* bytes moved when it began */
     uint32_t refs;              /* who holds it: docs/lifetime.md */
     int failed_err;             /* HOOK_FAILED: why the last dial failed */
+    char *failed_hop;           /* which proxy on the way failed and why; NULL without one */
     const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
     uint64_t linger_ms;         /* LINGER, GOODBYE: when the other side last took something */
     uint32_t

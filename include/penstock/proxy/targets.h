@@ -7,12 +7,12 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#include "penstock/base/addr.h"
+#include "penstock/net/target.h"
 
 struct targets {
     atomic_uint refs;
     size_t n;
-    struct endpoint items[];
+    struct target items[];
 };
 
 /* Parses "host:port[,host:port…]" (comma list, tried in order); `port_offset` is added to the port
@@ -24,6 +24,14 @@ struct targets *targets_parse(const char *text, unsigned port_offset, char *why,
 /* Number of ports in the port range of `text`'s items: 1 when none has a range; 0 with a message in
  * `why` when the text is wrong or two ranges differ in length. */
 unsigned targets_range(const char *text, char *why, size_t why_cap);
+
+/* Moves the items of `more` to the end of *list, which may be NULL; nobody else has either. Takes
+ * `more` over. 0, or -ENOMEM (*list is as it was). */
+int targets_join(struct targets **list, struct targets *more);
+/* Gives every target of a list that nobody else has a copy of `options` (NULL: nothing happens).
+ * 0; or -ENOMEM or -EINVAL (they do not fit a target) with a message in `why`. */
+int targets_set_options(struct targets *t, const struct target_options *options, char *why,
+                        size_t why_cap);
 
 struct targets *targets_hold(struct targets *t);
 /* Drops one reference, frees at the last; NULL is fine. */

@@ -1,0 +1,54 @@
+/* What is said on a connected socket before it is the caller's: with each proxy on the way, and the
+ * PROXY header to the upstream. Non-blocking; owned and driven by a dial, whose deadlines hold. */
+#ifndef PENSTOCK_CORE_NET_VIA_H
+#define PENSTOCK_CORE_NET_VIA_H
+
+#include "penstock/base/buf.h"
+#include "penstock/net/dial.h"
+#include "penstock/net/stream.h"
+#include "penstock/net/target.h"
+
+/* X(NAME): what is awaited */
+#define VIA_STATES(X)                                                                              \
+    X(IDLE)   /* nothing has been said */                                                          \
+    X(METHOD) /* SOCKS5: which login it wants */                                                   \
+    X(LOGIN)  /* SOCKS5: whether ours is right */                                                  \
+    X(REPLY)  /* SOCKS5: whether it is connected */                                                \
+    X(TUNNEL) /* HTTP: the head of its answer */                                                   \
+    X(DONE)   /* every hop has answered; what is left to send is the PROXY header */
+
+enum via_state {
+#define X(name) VIA_##name,
+    VIA_STATES(X)
+#undef X
+};
+
+enum { VIA_WHY_MAX = 400 };
+
+struct via {
+    const struct target *target;
+    struct buf out;        /* not yet sent */
+    struct buf in;         /* an answer, as far as it has come */
+    struct buf header;     /* the PROXY header, for the end */
+    size_t hop;            /* the one spoken with */
+    uint8_t state;         /* enum via_state */
+    char why[VIA_WHY_MAX]; /* which hop failed and why; "" */
+};
+
+void via_init(struct via *v);
+/* Ends what is being said and frees its bytes; `why` stays. */
+void via_stop(struct via *v);
+
+/* Does anything have to be said for this target? */
+bool via_is_needed(const struct target *t);
+/* Begins, on a connected stream; `from` is for the PROXY header. Then via_step(). 0 or -ENOMEM. */
+int via_start(struct via *v, const struct target *t, const struct dial_proxy *from);
+/* Says and hears what can be now. 0: all is said, and not a byte behind the last answer was read.
+ * -EINPROGRESS: call again at the next event. Else a code of err.h or a negative errno, with `why`.
+ */
+int via_step(struct via *v, struct stream *s);
+/* Fills `why` for a failure that the dial has noticed: "<the hop spoken with>: <text>"; "" for a
+ * target without hops. */
+void via_blame(struct via *v, const struct target *t, const char *text);
+
+#endif

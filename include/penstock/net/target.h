@@ -1,0 +1,76 @@
+/* Where to connect to, and how: an endpoint and, when there are any, options. */
+#ifndef PENSTOCK_NET_TARGET_H
+#define PENSTOCK_NET_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "penstock/base/addr.h"
+#include "penstock/proto/proxy_protocol.h"
+
+enum { TARGET_HOPS_MAX = 16 };
+
+enum hop_kind { HOP_SOCKS5, HOP_HTTP };
+
+/* A proxy on the way, as written in "socks5://user:password@host:port". Owns its texts. */
+struct hop {
+    enum hop_kind kind;
+    struct endpoint endpoint;
+    char *user, *password; /* decoded; both NULL without a login */
+};
+
+enum target_proxy { TARGET_PROXY_NONE, TARGET_PROXY_V1, TARGET_PROXY_V2 };
+
+/* Owns all it points to. */
+struct target_options {
+    struct hop *hops; /* in the order in which they are reached */
+    size_t n_hops;
+    struct proxy_tlv *tlvs; /* for version 2; values owned */
+    size_t n_tlvs;
+    enum target_proxy proxy; /* header sent first to the upstream, behind all hops */
+    struct addr source;      /* source address for dialling; AF_UNSPEC: the listener's choice */
+    uint64_t timeout_ms;     /* for this target, within the whole; 0: its share of that */
+};
+
+struct target {
+    struct endpoint endpoint;
+    struct target_options *options; /* NULL without any; owned */
+};
+
+/* The word of a scheme: "socks5", "http". */
+const char *hop_kind_name(enum hop_kind kind);
+/* Parses "socks5://[user:password@]host[:port]" or "http://…" (ports 1080 and 3128 may be left out;
+ * user and password are percent-decoded). 0; or -EINVAL or -ENOMEM with a message in `why`, which
+ * never shows the login, and *out empty. */
+int hop_parse(const char *text, struct hop *out, char *why, size_t why_cap);
+void hop_deinit(struct hop *h);
+/* "socks5://10.0.0.1:1080", without the login. Returns `buf`. */
+const char *hop_format(const struct hop *h, char *buf, size_t cap);
+
+/* Options that say nothing yet; NULL when out of memory. */
+struct target_options *target_options_new(void);
+/* Frees; NULL is fine. */
+void target_options_free(struct target_options *o);
+/* A copy of its own, NULL when out of memory. */
+struct target_options *target_options_copy(const struct target_options *o);
+/* Appends a hop: like hop_parse(), and -EINVAL beyond TARGET_HOPS_MAX. */
+int target_options_add_hop(struct target_options *o, const char *text, char *why, size_t why_cap);
+/* Appends an option of the PROXY header, its value copied. 0, -ENOMEM, or -EINVAL when all together
+ * would be over PROXY_TLVS_MAX. */
+int target_options_add_tlv(struct target_options *o, uint8_t type, const void *value, size_t len);
+
+/* Whether the options fit the endpoint and each other. 0, or -EINVAL with a message in `why`. */
+int target_check(const struct target *t, char *why, size_t why_cap);
+void target_deinit(struct target *t);
+
+/* What is connected to first: the first hop, or the target itself. */
+const struct endpoint *target_first(const struct target *t);
+static inline size_t target_n_hops(const struct target *t)
+{
+    return t->options ? t->options->n_hops : 0;
+}
+/* The hops, "socks5://a:1080,http://b:3128"; "" without any. Returns `buf`, cut when too long. */
+const char *target_format_via(const struct target *t, char *buf, size_t cap);
+
+#endif
