@@ -335,7 +335,8 @@ static void *contend(void *arg)
         snprintf(name, sizeof name, "add %u", i);
         if (store_del(c->store, key(name), 1) == STORE_OK)
             atomic_fetch_add(&c->deleted, 1);
-        store_add(c->store, key(name), &one, 1, 1);
+        if (store_add(c->store, key(name), &one, 1, 1) == STORE_OK)
+            atomic_fetch_add(&c->added, 1); /* others may win this one, too */
     }
     return NULL;
 }
