@@ -209,7 +209,8 @@ static int core_check_stack(lua_State *L)
 /* now() -> seconds since 1970, of a clock that specs move */
 static int core_now(lua_State *L)
 {
-    lua_pushnumber(L, (lua_Number)vm_of(L)->loop->now_ms / 1000);
+    const struct loop *clock = lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushnumber(L, (lua_Number)clock->now_ms / 1000);
     return 1;
 }
 
@@ -257,8 +258,8 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_newtable(L);
     lua_pushlightuserdata(L, vm);
     luaL_setfuncs(L, functions, 1); // stack: …, core
-    if (vm->loop->options.vnet) {
-        lua_pushlightuserdata(L, vm);
+    if (vm->options->clock) {
+        lua_pushlightuserdata(L, (void *)vm->options->clock);
         lua_pushcclosure(L, core_now, 1);
         lua_setfield(L, -2, "now");
     }

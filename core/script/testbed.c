@@ -165,7 +165,8 @@ static int make_config(struct world *w, const struct world_options *o, char *why
 
 static int open_worker(struct world *w, const struct world_options *o, char *why, size_t why_cap)
 {
-    struct script_options options = {.path = o->path, .unsafe = o->unsafe, .seed = o->seed};
+    struct script_options options = {
+        .path = o->path, .unsafe = o->unsafe, .seed = o->seed, .clock = &w->worker.loop};
     int err = script_load(&options, &w->worker.loop, &w->worker.policies, why, why_cap);
     if (err)
         return err;

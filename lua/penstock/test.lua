@@ -372,8 +372,8 @@ local function try(fn, parts)
     fn(parts)
     finish_of(before + 1)
   end, with_split(parts))
-  if not ok then error(err, 0) end
   close_after(before)
+  if not ok then error(err, 0) end
 end
 
 function t.splits(input, fn)
