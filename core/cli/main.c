@@ -15,6 +15,7 @@
 #include "penstock/cli/help.h"
 #include "penstock/cli/options.h"
 #include "penstock/cli/pid_file.h"
+#include "penstock/cli/test_command.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
 #include "penstock/script/script.h"
@@ -162,6 +163,8 @@ int main(int argc, char *argv[])
     char why[1024] = "";
     enum exit_status status = EXIT_WRONG;
     fill_standard_fds();
+    if (argc > 1 && !strcmp(argv[1], "test"))
+        return test_command(argc - 1, argv + 1);
     switch (options_parse(argc, argv, &config, why, sizeof why)) {
     case OPTIONS_RUN:
         status = run(&config);

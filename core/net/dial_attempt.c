@@ -6,6 +6,7 @@
 
 #include "dial_priv.h"
 #include "dial_socket.h"
+#include "penstock/net/vnet.h"
 
 /* --- ending
  * ----------------------------------------------------------------------------------------- */
@@ -149,6 +150,8 @@ void dial_on_stream(struct dial *d, unsigned events)
 
 static int begin_connect(struct dial *d, struct stream *s, const struct sockaddr *to, socklen_t len)
 {
+    if (d->o.loop->options.vnet)
+        return vnet_connect(d->o.loop->options.vnet, s, to, len);
     const struct target_options *o = dial_target(d)->options;
     bool own = o && o->source.sa.sa_family != AF_UNSPEC;
     struct dial_socket_way way = {.options = d->o.socket,

@@ -5,14 +5,26 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/log.h"
+#include "penstock/net/vnet.h"
 
-enum { PROMPT_NS = 2000000 }; /* how long one prompt event keeps the loop prompt */
+enum {
+    PROMPT_NS = 2000000,  /* how long one prompt event keeps the loop prompt */
+    SETTLE_MAX = 1000000, /* rounds of loop_settle() that show that it will never end */
+};
 
 static void read_clock(void *arg)
 {
     struct loop *l = arg;
+    if (l->options.vnet) /* its time is moved by loop_advance() alone */
+        return;
     l->now_ns = clock_now_ns();
     l->now_ms = l->now_ns / 1000000;
+}
+
+static void set_virtual_clock(struct loop *l, uint64_t ms)
+{
+    l->now_ms = ms;
+    l->now_ns = ms * 1000000;
 }
 
 static void on_uv_ready(struct poller_entry *entry, unsigned events)
@@ -29,6 +41,8 @@ int loop_init(struct loop *l, const struct loop_options *options)
     buf_pool_init(&l->bufs);
     pipe_pool_init(&l->pipes, options->max_pipes);
     read_clock(l);
+    if (options->vnet)
+        set_virtual_clock(l, options->start_ms);
     int err = poller_init(&l->poller);
     if (err)
         return err;
@@ -116,19 +130,56 @@ static void run_uv(struct loop *l)
     uv_run(&l->uv, UV_RUN_NOWAIT);
 }
 
+/* What follows the events of a round. */
+static void run_rest(struct loop *l)
+{
+    /* Not "== 0": libuv measures from the time it last read itself, so a timer of its own never
+     * looks due. */
+    if (l->uv_dirty || uv_backend_timeout(&l->uv) >= 0)
+        run_uv(l);
+    timers_run(&l->timers, l->now_ms);
+    run_tasks(&l->ready);
+    run_tasks(&l->deferred);
+}
+
 void loop_run(struct loop *l)
 {
     read_clock(l);
     while (!l->stopping) {
         wait_for_events(l);
-        /* Not "== 0": libuv measures from the time it last read itself, so a timer of its own never
-         * looks due. */
-        if (l->uv_dirty || uv_backend_timeout(&l->uv) >= 0)
-            run_uv(l);
-        timers_run(&l->timers, l->now_ms);
-        run_tasks(&l->ready);
-        run_tasks(&l->deferred);
+        run_rest(l);
     }
+}
+
+static bool is_settled(const struct loop *l)
+{
+    return vnet_is_idle(l->options.vnet) && list_is_empty(&l->ready) &&
+           list_is_empty(&l->deferred) && timers_next_ms(&l->timers, l->now_ms) != 0;
+}
+
+bool loop_settle(struct loop *l)
+{
+    for (unsigned i = 0; i < SETTLE_MAX; i++) {
+        vnet_dispatch(l->options.vnet);
+        run_rest(l);
+        if (is_settled(l))
+            return true;
+    }
+    return false;
+}
+
+bool loop_advance(struct loop *l, uint64_t ms)
+{
+    uint64_t until = l->now_ms + ms;
+    int next = timers_next_ms(&l->timers, l->now_ms);
+    while (next >= 0 && l->now_ms + (uint64_t)next <= until) {
+        set_virtual_clock(l, l->now_ms + (uint64_t)next);
+        if (!loop_settle(l))
+            return false;
+        next = timers_next_ms(&l->timers, l->now_ms);
+    }
+    set_virtual_clock(l, until);
+    return loop_settle(l);
 }
 
 void loop_stop(struct loop *l)

@@ -12,6 +12,7 @@
 
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/net/vnet.h"
 
 enum {
     CACHE_MAX = 1024,  /* entries; the least recently used go first */
@@ -388,12 +389,40 @@ static void answer_localhost(struct resolver_query *q, int family)
     q->done(q, 0, &self, 1, NULL);
 }
 
+/* The virtual network knows at once, or never. */
+static void answer_virtually(struct resolver *r, struct resolver_query *q, const char *name,
+                             int family)
+{
+    const struct addr *addrs = NULL;
+    size_t n = 0;
+    const char *why = NULL;
+    int err = vnet_resolve(r->loop->options.vnet, name, &addrs, &n, &why);
+    list_init(&q->node);
+    q->waiting = err == -EAGAIN;
+    if (q->waiting)
+        return;
+    struct addr *found = n ? calloc(n, sizeof *found) : NULL;
+    size_t n_found = 0;
+    for (size_t i = 0; found && i < n; i++)
+        if (addrs[i].sa.sa_family == family)
+            found[n_found++] = addrs[i];
+    if (n_found)
+        q->done(q, 0, found, n_found, NULL);
+    else
+        q->done(q, PS_EDNS, NULL, 0, err ? why : ares_strerror(ARES_ENODATA));
+    free(found);
+}
+
 void resolver_lookup(struct resolver *r, struct resolver_query *q, const char *name, int family,
                      resolver_done_fn *done)
 {
     q->done = done;
     if (is_localhost(name)) {
         answer_localhost(q, family);
+        return;
+    }
+    if (r->loop->options.vnet) {
+        answer_virtually(r, q, name, family);
         return;
     }
     struct cache_entry *e = find_entry(r, name, family);

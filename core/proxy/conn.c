@@ -575,19 +575,33 @@ static void on_upstream(struct poller_entry *entry, unsigned events)
     on_event(c, SIDE_UPSTREAM);
 }
 
-int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client)
+/* Takes the accepted stream over, registered; it is closed on failure. */
+static int take_client(struct conn *c, struct stream *accepted, struct poller *p)
+{
+    stream_init(&c->client, on_client);
+    c->client.read_on =
+        c->client_addr.sa.sa_family == AF_UNIX; /* reads stop where descriptors were sent along */
+    if (accepted->ops)
+        return stream_move(accepted, &c->client, p);
+    c->client.entry.fd = accepted->entry.fd;
+    int err = poller_add_edge(p, &c->client.entry);
+    if (err)
+        stream_abort(&c->client);
+    return err;
+}
+
+int conn_start(struct worker *w, struct listener *l, struct stream *accepted,
+               const struct addr *client)
 {
     struct conn *c = calloc(1, sizeof *c);
-    struct stream refused = {.entry.fd = fd};
     int err = -ENOMEM;
-    if (!c)
+    if (!c) {
+        stream_abort(accepted);
         goto fail;
-    stream_init(&c->client, on_client);
+    }
+    c->client_addr = *client;
     stream_init(&c->upstream, on_upstream);
-    c->client.entry.fd = fd;
-    c->client.read_on =
-        client->sa.sa_family == AF_UNIX; /* reads stop where descriptors were sent along */
-    err = poller_add_edge(&w->loop.poller, &c->client.entry);
+    err = take_client(c, accepted, &w->loop.poller);
     if (err)
         goto fail;
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
@@ -596,7 +610,6 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     c->listener = l;
     c->config = l->config;
     c->policy = policy_set_get(w->policies, c->config->policy);
-    c->client_addr = *client;
     c->free_task.run = free_conn;
     list_init(&c->free_task.node);
     list_push(&w->conns, &c->node);
@@ -610,7 +623,6 @@ int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *
     return 0;
 
 fail:
-    stream_abort(&refused);
     free(c);
     atomic_fetch_sub(&l->conns, 1);
     atomic_fetch_sub(&w->counts->conns, 1);

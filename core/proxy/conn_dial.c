@@ -26,6 +26,8 @@ struct dial_proxy conn_dial_proxy(const struct conn *c)
         return proxy;
     if (getsockname(c->client.entry.fd, &local.addr.sa, &len) == 0)
         proxy.local = local.addr;
+    else if (c->client.ops) /* of a virtual network: no socket to ask */
+        proxy.local = c->listener->address;
     if (c->client_addr.sa.sa_family == AF_UNIX)
         proxy.local_path = c->config->bind.host;
     return proxy;

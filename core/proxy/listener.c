@@ -11,6 +11,7 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/net/vnet.h"
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/conn.h"
 #include "penstock/proxy/worker.h"
@@ -166,10 +167,10 @@ static const char *advice(int err, enum endpoint_kind kind)
     }
 }
 
-static void init_limits(struct listener *l)
+static void init_limits(struct listener *l, uint64_t now_ns)
 {
     if (l->config->limits.rate) /* a second's worth may come at once */
-        rate_init(&l->rate, l->config->limits.rate, l->config->limits.rate, clock_now_ns());
+        rate_init(&l->rate, l->config->limits.rate, l->config->limits.rate, now_ns);
     const struct config_socket *o = &l->config->socket;
     l->dial_socket = (struct dial_socket){.nodelay = o->nodelay,
                                           .keepalive_s = o->keepalive_s,
@@ -192,7 +193,7 @@ int listener_open(struct listener *l, const struct config_listener *config, unsi
     if (err)
         goto fail;
     uv_mutex_init(&l->rate_lock);
-    init_limits(l);
+    init_limits(l, clock_now_ns());
     if (config->bind.kind == ENDPOINT_UNIX)
         snprintf(l->text, sizeof l->text, "%s", config->bind.text);
     else
@@ -206,6 +207,18 @@ fail:
     snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
              advice(err, config->bind.kind));
     return err;
+}
+
+int listener_open_virtual(struct listener *l, const struct config_listener *config, uint64_t now_ns)
+{
+    *l = (struct listener){.config = config, .address = config->bind.ip};
+    if (config->limits.per_ip && !(l->clients = clients_new()))
+        return -ENOMEM;
+    uv_mutex_init(&l->rate_lock);
+    init_limits(l, now_ns);
+    snprintf(l->text, sizeof l->text, "%s", config->bind.text);
+    l->name = config->name ? config->name : l->text;
+    return 0;
 }
 
 void listener_close(struct listener *l)
@@ -223,10 +236,19 @@ void listener_close(struct listener *l)
 /* --- accepting
  * ------------------------------------------------------------------------------------------- */
 
+/* Waits for clients, or does not. */
+static void watch(struct acceptor *a, bool on)
+{
+    if (a->port)
+        vnet_watch(a->port, on);
+    else
+        poller_set_level(&a->worker->loop.poller, &a->entry, on ? POLLER_IN : 0);
+}
+
 static void pause_for(struct acceptor *a, uint64_t ms)
 {
     a->paused = true;
-    poller_set_level(&a->worker->loop.poller, &a->entry, 0);
+    watch(a, false);
     loop_timer(&a->worker->loop, &a->retry, ms);
 }
 
@@ -256,7 +278,7 @@ void acceptor_resume(struct acceptor *a)
         return;
     a->paused = false;
     timers_stop(&a->worker->loop.timers, &a->retry);
-    poller_set_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
+    watch(a, true);
 }
 
 static void on_retry(struct timer *timer)
@@ -334,13 +356,11 @@ static void accept_failed(struct acceptor *a, int err)
 }
 
 /* One client has too many connections: end this one by RST, which leaves no state here. */
-static void refuse(struct acceptor *a, int fd, const struct addr *client)
+static void refuse(struct acceptor *a, struct stream *accepted, const struct addr *client)
 {
-    struct linger at_once = {.l_onoff = 1};
     char text[ADDR_TEXT_MAX];
     give_back(a);
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(fd);
+    stream_abort(accepted);
     atomic_fetch_add(&a->listener->limited, 1);
     unsigned long long n = atomic_fetch_add(&a->listener->refused, 1) + 1;
     if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
@@ -348,26 +368,33 @@ static void refuse(struct acceptor *a, int fd, const struct addr *client)
                  a->listener->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);
 }
 
-/* The client's address as struct addr: AF_UNIX carries no path. */
-static int accept_client(int listen_fd, struct addr *client)
+/* Accepts one client into `s`. Its address is a struct addr: AF_UNIX carries no path. Returns 0 or
+ * a negative errno. */
+static int accept_client(struct acceptor *a, struct stream *s, struct addr *client)
 {
     struct sockaddr_storage ss = {.ss_family = AF_UNIX};
     socklen_t len = sizeof ss;
-    int fd = accept4(listen_fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    stream_init(s, NULL); /* the connection has the callback */
     *client = (struct addr){0};
-    if (fd >= 0 && ss.ss_family == AF_INET)
+    if (a->port)
+        return vnet_accept(a->port, s, client);
+    s->entry.fd = accept4(a->entry.fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (s->entry.fd < 0)
+        return -errno;
+    if (ss.ss_family == AF_INET)
         client->in = *(struct sockaddr_in *)&ss;
-    else if (fd >= 0 && ss.ss_family == AF_INET6)
+    else if (ss.ss_family == AF_INET6)
         client->in6 = *(struct sockaddr_in6 *)&ss;
-    else if (fd >= 0)
+    else
         client->sa.sa_family = AF_UNIX;
-    return fd;
+    return 0;
 }
 
 /* Returns true when there may be more to accept. */
 static bool accept_one(struct acceptor *a)
 {
     struct listener *l = a->listener;
+    struct stream accepted;
     struct addr client;
     if (!admit(a))
         return false;
@@ -380,20 +407,19 @@ static bool accept_one(struct acceptor *a)
         pause_for(a, delay_ms);
         return false;
     }
-    int fd = accept_client(a->entry.fd, &client);
-    if (fd < 0) {
-        int err = errno;
-        accept_failed(a, err);
-        return err == ECONNABORTED || err == EINTR || err == EPROTO;
+    int err = accept_client(a, &accepted, &client);
+    if (err) {
+        accept_failed(a, -err);
+        return err == -ECONNABORTED || err == -EINTR || err == -EPROTO;
     }
     if (l->clients && !clients_enter(l->clients, &client, l->config->limits.per_ip)) {
-        refuse(a, fd, &client);
+        refuse(a, &accepted, &client);
         return true;
     }
     loop_served_prompt(&a->worker->loop);
     if (client.sa.sa_family == AF_UNIX)
-        set_options(fd, &l->config->socket, AF_UNIX);
-    int err = conn_start(a->worker, l, fd, &client);
+        set_options(accepted.entry.fd, &l->config->socket, AF_UNIX);
+    err = conn_start(a->worker, l, &accepted, &client);
     if (err && is_first_hit(a))
         log_error("%s: cannot serve a client: %s", l->name, err_text(err));
     if (err)
@@ -407,14 +433,33 @@ static void on_client(struct poller_entry *entry, unsigned events)
     accept_one(container_of(entry, struct acceptor, entry));
 }
 
+static int start_virtual(struct acceptor *a)
+{
+    return vnet_listen(a->worker->loop.options.vnet, a->listener->text, VNET_WINDOW_BYTES,
+                       &a->entry, &a->port);
+}
+
 int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w)
 {
+    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = -1}, .listener = l, .worker = w};
+    timer_init(&a->retry, on_retry);
+    if (w->loop.options.vnet)
+        return start_virtual(a);
     int fd = dup(l->fds[l->n_fds > 1 ? w->index : 0]);
     if (fd < 0)
         return -errno;
-    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = fd}, .listener = l, .worker = w};
-    timer_init(&a->retry, on_retry);
+    a->entry.fd = fd;
     return poller_add_level(&w->loop.poller, &a->entry, POLLER_IN);
+}
+
+void acceptor_stop(struct acceptor *a)
+{
+    if (!a->worker) /* never started */
+        return;
+    timers_stop(&a->worker->loop.timers, &a->retry);
+    if (a->port)
+        vnet_port_close(a->port);
+    a->port = NULL;
 }
 
 void acceptor_drain(struct acceptor *a)
@@ -422,7 +467,9 @@ void acceptor_drain(struct acceptor *a)
     timers_stop(&a->worker->loop.timers, &a->retry);
     while (!a->paused && accept_one(a))
         ;
-    timers_stop(&a->worker->loop.timers, &a->retry);
+    acceptor_stop(a);
+    if (a->entry.fd < 0)
+        return;
     /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll
      * knows of it. */
     int fd = a->entry.fd;

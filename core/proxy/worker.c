@@ -12,7 +12,7 @@
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/conn.h"
 
-static void end_conns(struct worker *w)
+void worker_end_conns(struct worker *w)
 {
     list_for_each (node, tmp, &w->conns) {
         struct conn *c = container_of(node, struct conn, node);
@@ -39,7 +39,7 @@ static void on_wake(uv_async_t *handle)
             acceptor_drain(&w->acceptors[i]);
     w->obeyed = order;
     if (order == WORKER_END)
-        end_conns(w);
+        worker_end_conns(w);
     stop_if_done(w);
 }
 
@@ -61,14 +61,11 @@ void worker_conn_freed(struct worker *w)
     stop_if_done(w);
 }
 
-int worker_init(struct worker *w, unsigned index, const struct config *config,
-                struct server_counts *counts)
+static int init(struct worker *w, const struct loop_options *options)
 {
-    *w = (struct worker){.index = index, .config = config, .counts = counts};
+    const struct config *config = w->config;
     list_init(&w->conns);
-    struct loop_options options = {
-        .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
-    int err = loop_init(&w->loop, &options);
+    int err = loop_init(&w->loop, options);
     if (err)
         return err;
     err = uv_async_init(&w->loop.uv, &w->wake, on_wake);
@@ -86,6 +83,23 @@ fail_resolver:
 fail_async:
     loop_deinit(&w->loop);
     return err;
+}
+
+int worker_init(struct worker *w, unsigned index, const struct config *config,
+                struct server_counts *counts)
+{
+    *w = (struct worker){.index = index, .config = config, .counts = counts};
+    struct loop_options options = {
+        .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
+    return init(w, &options);
+}
+
+int worker_init_virtual(struct worker *w, const struct config *config, struct server_counts *counts,
+                        struct vnet *vnet, uint64_t start_ms)
+{
+    *w = (struct worker){.config = config, .counts = counts};
+    struct loop_options options = {.vnet = vnet, .start_ms = start_ms};
+    return init(w, &options);
 }
 
 static void free_policies(struct worker *w)
@@ -118,11 +132,8 @@ static int create_thread(struct worker *w)
     return err;
 }
 
-int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
-                 void *arg)
+int worker_open(struct worker *w, struct listener *listeners, size_t n)
 {
-    w->on_ended = on_ended;
-    w->arg = arg;
     w->acceptors = calloc(n, sizeof *w->acceptors);
     if (!w->acceptors)
         return -ENOMEM;
@@ -132,7 +143,17 @@ int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*
         if (err)
             return err;
     }
-    int err = create_thread(w);
+    return 0;
+}
+
+int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
+                 void *arg)
+{
+    w->on_ended = on_ended;
+    w->arg = arg;
+    int err = worker_open(w, listeners, n);
+    if (!err)
+        err = create_thread(w);
     w->started = err == 0;
     return err;
 }
@@ -143,7 +164,7 @@ int worker_deinit(struct worker *w)
         uv_thread_join(&w->thread);
     free_policies(w);
     for (size_t i = 0; i < w->n_acceptors; i++)
-        timers_stop(&w->loop.timers, &w->acceptors[i].retry);
+        acceptor_stop(&w->acceptors[i]);
     resolver_free(w->resolver);
     uv_close((uv_handle_t *)&w->wake, NULL);
     int err = loop_deinit(&w->loop);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 #include "script_priv.h"
@@ -146,7 +145,7 @@ static void push_field(lua_State *L, struct script_conn *s, enum field field)
     else if (c && field == FIELD_bytes_down)
         lua_pushnumber(L, (lua_Number)c->down.bytes);
     else if (c && field == FIELD_age)
-        lua_pushnumber(L, (lua_Number)(clock_now_ns() - c->accepted_ns) / 1e9);
+        lua_pushnumber(L, (lua_Number)(conn_loop(c)->now_ns - c->accepted_ns) / 1e9);
     else
         lua_pushnil(L);
 }

@@ -206,6 +206,14 @@ static int core_check_stack(lua_State *L)
     return 0;
 }
 
+/* now() -> seconds since 1970, of a clock that specs move */
+static int core_now(lua_State *L)
+{
+    const struct loop *clock = lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushnumber(L, (lua_Number)clock->now_ms / 1000);
+    return 1;
+}
+
 /* ---- the table ---- */
 
 /* Pushes the method table of string.buffer objects, so that the sandbox can take from it. */
@@ -250,6 +258,11 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_newtable(L);
     lua_pushlightuserdata(L, vm);
     luaL_setfuncs(L, functions, 1); // stack: …, core
+    if (vm->options->clock) {
+        lua_pushlightuserdata(L, (void *)vm->options->clock);
+        lua_pushcclosure(L, core_now, 1);
+        lua_setfield(L, -2, "now");
+    }
     lua_pushnil(L);
     lua_pushcclosure(L, text_replace, 1);
     lua_setfield(L, -2, "replace");

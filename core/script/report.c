@@ -116,6 +116,10 @@ static const char *place_of(const char *text, size_t *len)
 
 void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char *text, size_t len)
 {
+    if (vm->loop->options.vnet) { /* a spec counts on each */
+        log_line(LOG_ERROR, conn_id, "script error in the %s: %.*s", what, (int)len, text);
+        return;
+    }
     bool known;
     size_t place_len = len;
     const char *place = place_of(text, &place_len);

@@ -375,6 +375,10 @@ struct rate_shared *lib_bucket_key_at(lua_State *L, int arg);
  * raise. */
 void lib_log_push(lua_State *L, uint64_t conn_id);
 
+/* Makes the binary's own modules, all but "penstock", known to require. May raise. */
+void vm_preload_modules(lua_State *L);
+/* Pushes the function that the module `name` of the binary is, not run yet. May raise. */
+void vm_load_module(lua_State *L, const char *name);
 /* Frees the VM and everything in it. */
 void vm_free(struct vm *vm);
 

@@ -35,7 +35,7 @@ static bool is_main_module(const struct lua_module *m)
     return !strcmp(m->name, "penstock");
 }
 
-static void open_modules(lua_State *L)
+void vm_preload_modules(lua_State *L)
 {
     lua_getfield(L, LUA_GLOBALSINDEX, "package");
     lua_getfield(L, -1, "preload"); // stack: …, package, preload
@@ -56,15 +56,20 @@ static int take_ref(lua_State *L, const char *key)
     return luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-/* Runs lua/penstock/init.lua; leaves the function that checks policies on the stack. */
-static void open_penstock(lua_State *L, struct vm *vm)
+void vm_load_module(lua_State *L, const char *name)
 {
     for (size_t i = 0; i < sizeof lua_modules / sizeof *lua_modules; i++) {
         const struct lua_module *m = &lua_modules[i];
-        if (is_main_module(m) &&
+        if (!strcmp(m->name, name) &&
             luaL_loadbufferx(L, (const char *)m->bytecode, m->size, m->name, "b"))
             lua_error(L);
     }
+}
+
+/* Runs lua/penstock/init.lua; leaves the function that checks policies on the stack. */
+static void open_penstock(lua_State *L, struct vm *vm)
+{
+    vm_load_module(L, "penstock");
     lib_core_push(L, vm);
     lua_call(L, 1, 2); // stack: …, ps, internals
     vm->deny_meta = take_ref(L, "deny_meta");
@@ -160,7 +165,7 @@ static int load_body(lua_State *L)
     vm->dirs[RELAY_UP] = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushliteral(L, "down");
     vm->dirs[RELAY_DOWN] = luaL_ref(L, LUA_REGISTRYINDEX);
-    open_modules(L);
+    vm_preload_modules(L);
     open_penstock(L, vm); // stack: vm, check
     run_file(L, vm);
     return 0;

@@ -71,6 +71,7 @@ string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stac
 _G.coroutine = require "penstock.coroutines"(coroutine, core)
 package.loaded.coroutine = coroutine
 math.randomseed(core.random(2 ^ 31))
+if core.now then require "penstock.virtual_time"(os, core.now) end
 
 -- Nothing may block a worker or share standard output with the access log.
 function _G.print(...)

@@ -89,6 +89,16 @@ struct log_access {
 bool log_access_enabled(void);
 void log_access(const struct log_access *a);
 
+/* Takes every line and access line instead of the files, before it is formatted. */
+struct log_tap {
+    void (*line)(void *arg, enum log_level level, uint64_t conn_id, const char *text, size_t len);
+    void (*access)(void *arg, const struct log_access *a);
+    void *arg;
+};
+/* For a program of one thread that has not called log_open(). The tap outlives its use; NULL
+ * removes it. */
+void log_set_tap(const struct log_tap *tap);
+
 /* Lines dropped so far because the writer could not keep up. */
 uint64_t log_dropped(void);
 

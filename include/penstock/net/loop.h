@@ -17,6 +17,8 @@
 #include "penstock/net/poller.h"
 #include "penstock/net/timers.h"
 
+struct vnet;
+
 /* Work to do once this batch of events is over. Embedded in its owner, list-initialised. */
 struct loop_task {
     struct list node;
@@ -28,6 +30,10 @@ struct loop_options {
     uint32_t gather_us; /* while only bulk transfers run: let bytes gather that long between rounds;
                            0: never */
     unsigned max_pipes; /* pipes for splice at once */
+    /* Not NULL: this network instead of the system's, and a clock that stands still but for
+     * loop_advance(), beginning at `start_ms` (1 at least). Outlives the loop. */
+    struct vnet *vnet;
+    uint64_t start_ms;
 };
 
 struct resolver;
@@ -58,6 +64,13 @@ void loop_stop(struct loop *l);
 /* Runs libuv until closing handles are closed, and deferred tasks; frees all. Returns 0, or -EBUSY
  * when handles are left, each logged. */
 int loop_deinit(struct loop *l);
+
+/* Of a loop with a virtual network only, and not from its callbacks. Serves all that is ready, due
+ * or closing, until nothing is left to do before time passes. Returns false when there was no end
+ * to it. */
+bool loop_settle(struct loop *l);
+/* Moves the clock on by `ms`, from timer to timer, settling at each. Returns as loop_settle(). */
+bool loop_advance(struct loop *l, uint64_t ms);
 
 /* Tells the loop that a libuv handle was started, stopped or closed outside of a libuv callback. */
 static inline void loop_touch_uv(struct loop *l)

@@ -107,9 +107,10 @@ struct conn_info {
     int64_t connect_us; /* -1 when none was reached */
 };
 
-/* Starts a connection on the accepted, non-blocking descriptor `fd`, which it owns from now on,
- * also on failure. Returns 0 or a negative errno. */
-int conn_start(struct worker *w, struct listener *l, int fd, const struct addr *client);
+/* Starts a connection on the accepted stream, not registered yet, which it takes over, also on
+ * failure. Returns 0 or a negative errno. */
+int conn_start(struct worker *w, struct listener *l, struct stream *accepted,
+               const struct addr *client);
 
 /* Ends it with one reason: cancels waiting hooks, closes both sockets (FIN for EOF and DENIED, and
  * for CLOSED when no direction holds bytes; else RST), calls the close hook, writes the access

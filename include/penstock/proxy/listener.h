@@ -16,6 +16,7 @@
 #include "penstock/proxy/config.h"
 
 struct clients;
+struct vnet_port;
 struct worker;
 
 /* Shared by all workers; counters are atomic, the rate has its lock. */
@@ -43,6 +44,10 @@ struct listener {
  * message in `why` and nothing left open. */
 int listener_open(struct listener *l, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap);
+/* The same without a socket, for a worker whose loop has a virtual network; the bind address needs
+ * a numeric address. Returns 0 or -ENOMEM. */
+int listener_open_virtual(struct listener *l, const struct config_listener *config,
+                          uint64_t now_ns);
 /* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the
  * workers' last close ends the listening. */
 void listener_release(struct listener *l);
@@ -51,6 +56,7 @@ void listener_close(struct listener *l);
 /* One listener in one worker. Level-triggered, one accept a wake-up. */
 struct acceptor {
     struct poller_entry entry;
+    struct vnet_port *port; /* of a virtual network, else NULL */
     struct listener *listener;
     struct worker *worker;
     struct timer retry; /* when a pause ends by itself */
@@ -62,6 +68,8 @@ struct acceptor {
 int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w);
 /* Takes what is in the backlog, then stops accepting. */
 void acceptor_drain(struct acceptor *a);
+/* At the worker's end: no timer and no virtual port is left. */
+void acceptor_stop(struct acceptor *a);
 /* A connection of this worker has ended: there may be room again. */
 void acceptor_resume(struct acceptor *a);
 

@@ -13,6 +13,7 @@
 #include "penstock/proxy/policy.h"
 
 struct resolver;
+struct vnet;
 
 /* What all workers count in; owned by the server. */
 struct server_counts {
@@ -48,6 +49,14 @@ struct worker {
 /* Prepares on the main thread. Returns 0 or a negative errno; nothing left on failure. */
 int worker_init(struct worker *w, unsigned index, const struct config *config,
                 struct server_counts *counts);
+/* The same with a virtual network and a clock that begins at `start_ms`; worker_open() and the
+ * loop's loop_settle() take the place of worker_start(). */
+int worker_init_virtual(struct worker *w, const struct config *config, struct server_counts *counts,
+                        struct vnet *vnet, uint64_t start_ms);
+/* Starts accepting on `listeners`. Returns 0 or a negative errno; worker_deinit() undoes it. */
+int worker_open(struct worker *w, struct listener *listeners, size_t n);
+/* Ends every connection with reason SHUTDOWN, close hooks that wait included. */
+void worker_end_conns(struct worker *w);
 /* Starts accepting on `listeners` and the thread. Returns 0 or a negative errno. */
 int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
                  void *arg);

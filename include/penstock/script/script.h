@@ -18,6 +18,9 @@ struct script_options {
     uint64_t seed;         /* of ps.random(); 0: from the system */
     struct shared *shared; /* what ps.store and its kin share; outlives every VM that has it. NULL:
                               one of this VM alone */
+    /* Its milliseconds are those since 1970 that os.time() tells; outlives the VM. NULL: the
+     * system's clock. */
+    const struct loop *clock;
 };
 
 /* Loads the policy file into a fresh VM that will run on `loop`'s thread. Returns 0 and its

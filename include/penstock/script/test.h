@@ -1,0 +1,21 @@
+/* Specs of policies, run without a network: what `penstock test` does. */
+#ifndef PENSTOCK_SCRIPT_TEST_H
+#define PENSTOCK_SCRIPT_TEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct script_test_options {
+    char *const *specs; /* files, and folders to search for *_spec.lua */
+    size_t n_specs;
+    uint64_t seed;      /* of ps.random() in every policy, unless its spec says otherwise */
+    const char *filter; /* Lua pattern that a test's full name must match; NULL: all */
+    const char *output; /* busted's output handler; NULL: plainTerminal, or utfTerminal */
+};
+
+/* Runs the specs, which print to standard output, on this thread. Takes the log over, which must
+ * not be open. Returns how many tests failed, or a negative error with a message in `why` when none
+ * was run (busted is not installed). */
+int script_test(const struct script_test_options *options, char *why, size_t why_cap);
+
+#endif
