@@ -5,6 +5,7 @@
 #include "conn_priv.h"
 #include "penstock/base/err.h"
 #include "penstock/proxy/config.h"
+#include "penstock/proxy/listener.h"
 
 static bool wants_proxy_header(const struct targets *t)
 {

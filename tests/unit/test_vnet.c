@@ -279,7 +279,7 @@ static void dial(const char *text)
     static const struct dial_socket socket_options = {.nodelay = true};
     static struct endpoint target;
     char why[256];
-    assert_int_equal(endpoint_parse(text, ENDPOINT_DIAL, &target, why, sizeof why), 0);
+    assert_int_equal(endpoint_parse(text, ENDPOINT_DIAL, &target.endpoint, why, sizeof why), 0);
     struct dial_options options = {.loop = &f.loop,
                                    .resolver = f.resolver,
                                    .targets = &target,
@@ -293,7 +293,7 @@ static void dial(const char *text)
     if (!f.done)
         assert_true(loop_advance(&f.loop, 5000));
     assert_true(f.done);
-    endpoint_deinit(&target);
+    endpoint_deinit(&target.endpoint);
 }
 
 static void test_a_dial_reaches_a_port(void **state)
