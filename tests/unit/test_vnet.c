@@ -277,7 +277,7 @@ static void on_dialling(struct poller_entry *entry, unsigned events)
 static void dial(const char *text)
 {
     static const struct dial_socket socket_options = {.nodelay = true};
-    static struct endpoint target;
+    static struct target target;
     char why[256];
     assert_int_equal(endpoint_parse(text, ENDPOINT_DIAL, &target.endpoint, why, sizeof why), 0);
     struct dial_options options = {.loop = &f.loop,
