@@ -50,18 +50,13 @@ static void fail(struct vnet_end *e, int err)
 
 /* ---- the stream's operations ---- */
 
-static ssize_t end_read(struct stream *s, void *buf, size_t n)
+static ssize_t end_peek(struct stream *s, void *buf, size_t n)
 {
     struct vnet_end *e = s->impl;
     size_t there = buf_len(&e->in);
     if (there) {
         n = n < there ? n : there;
         memcpy(buf, buf_bytes(&e->in), n);
-        buf_consume(&e->in, n);
-        if (e->other && e->other->blocked) {
-            e->other->blocked = false;
-            raise_events(e->other, POLLER_OUT);
-        }
         return (ssize_t)n;
     }
     if (e->err) {
@@ -70,6 +65,20 @@ static ssize_t end_read(struct stream *s, void *buf, size_t n)
         return -err;
     }
     return e->fin || e->rst ? 0 : -EAGAIN;
+}
+
+static ssize_t end_read(struct stream *s, void *buf, size_t n)
+{
+    struct vnet_end *e = s->impl;
+    ssize_t got = end_peek(s, buf, n);
+    if (got <= 0)
+        return got;
+    buf_consume(&e->in, (size_t)got);
+    if (e->other && e->other->blocked) {
+        e->other->blocked = false;
+        raise_events(e->other, POLLER_OUT);
+    }
+    return got;
 }
 
 static ssize_t end_write(struct stream *s, const void *buf, size_t n)
@@ -165,6 +174,7 @@ static int end_moved(struct stream *s, struct poller *p)
 
 static const struct stream_ops ops = {
     .read = end_read,
+    .peek = end_peek,
     .write = end_write,
     .shutdown = end_shutdown,
     .error = end_error,
