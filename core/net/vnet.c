@@ -72,6 +72,17 @@ static ssize_t end_read(struct stream *s, void *buf, size_t n)
     return e->fin || e->rst ? 0 : -EAGAIN;
 }
 
+static ssize_t end_peek(struct stream *s, void *buf, size_t n)
+{
+    const struct vnet_end *e = s->impl;
+    size_t there = buf_len(&e->in);
+    if (!there)
+        return e->err ? -e->err : e->fin || e->rst ? 0 : -EAGAIN;
+    n = n < there ? n : there;
+    memcpy(buf, buf_bytes(&e->in), n);
+    return (ssize_t)n;
+}
+
 static ssize_t end_write(struct stream *s, const void *buf, size_t n)
 {
     struct vnet_end *e = s->impl;
@@ -165,6 +176,7 @@ static int end_moved(struct stream *s, struct poller *p)
 
 static const struct stream_ops ops = {
     .read = end_read,
+    .peek = end_peek,
     .write = end_write,
     .shutdown = end_shutdown,
     .error = end_error,
