@@ -11,7 +11,8 @@ enum { TEXT_COLUMN = 33 };
 /* clang-format off */
 static const char usage[] =
     "usage: penstock [OPTIONS] LISTEN TARGET [LISTEN TARGET]…\n"
-    "       penstock [OPTIONS] -p POLICY.lua LISTEN TARGET [LISTEN TARGET]…\n";
+    "       penstock [OPTIONS] -p POLICY.lua LISTEN TARGET [LISTEN TARGET]…\n"
+    "       penstock test [OPTIONS] [SPEC…]           specs of policies; see penstock test --help\n";
 
 static const char intro[] =
     "penstock forwards TCP connections: from LISTEN to TARGET, through a policy in Lua if you like.\n"

@@ -187,7 +187,7 @@ static enum options_result parse_words(struct walk *w)
 
 static enum options_result check_operands(struct walk *w)
 {
-    static const char *const planned[] = {"run", "check", "test", "ctl", "top", "toxiproxy"};
+    static const char *const planned[] = {"run", "check", "ctl", "top", "toxiproxy"};
     const char *policy = w->draft.config.policy;
     const char *first = w->n_operands ? w->operands[0] : "";
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {

@@ -50,13 +50,18 @@ static void fail(struct vnet_end *e, int err)
 
 /* ---- the stream's operations ---- */
 
-static ssize_t end_peek(struct stream *s, void *buf, size_t n)
+static ssize_t end_read(struct stream *s, void *buf, size_t n)
 {
     struct vnet_end *e = s->impl;
     size_t there = buf_len(&e->in);
     if (there) {
         n = n < there ? n : there;
         memcpy(buf, buf_bytes(&e->in), n);
+        buf_consume(&e->in, n);
+        if (e->other && e->other->blocked) {
+            e->other->blocked = false;
+            raise_events(e->other, POLLER_OUT);
+        }
         return (ssize_t)n;
     }
     if (e->err) {
@@ -67,18 +72,15 @@ static ssize_t end_peek(struct stream *s, void *buf, size_t n)
     return e->fin || e->rst ? 0 : -EAGAIN;
 }
 
-static ssize_t end_read(struct stream *s, void *buf, size_t n)
+static ssize_t end_peek(struct stream *s, void *buf, size_t n)
 {
-    struct vnet_end *e = s->impl;
-    ssize_t got = end_peek(s, buf, n);
-    if (got <= 0)
-        return got;
-    buf_consume(&e->in, (size_t)got);
-    if (e->other && e->other->blocked) {
-        e->other->blocked = false;
-        raise_events(e->other, POLLER_OUT);
-    }
-    return got;
+    const struct vnet_end *e = s->impl;
+    size_t there = buf_len(&e->in);
+    if (!there)
+        return e->err ? -e->err : e->fin || e->rst ? 0 : -EAGAIN;
+    n = n < there ? n : there;
+    memcpy(buf, buf_bytes(&e->in), n);
+    return (ssize_t)n;
 }
 
 static ssize_t end_write(struct stream *s, const void *buf, size_t n)

@@ -22,9 +22,12 @@ struct lib_bytes lib_key(lua_State *L, const char *call);
 /* Pushes nil and a word; returns 2. */
 int lib_fail(lua_State *L, const char *word);
 
-/* Monotonic: the loop's clock, which may be a test's, but while loading. */
+/* Monotonic: the loop's clock, or while loading, when that may be another thread's, the system's;
+ * a spec's in both cases. */
 static inline uint64_t lib_now_ns(const struct vm *vm)
 {
+    if (vm->loading && vm->options && vm->options->clock)
+        return vm->options->clock->now_ns;
     return vm->loading || !vm->loop ? clock_now_ns() : vm->loop->now_ns;
 }
 static inline uint64_t lib_now_ms(const struct vm *vm)

@@ -198,7 +198,9 @@ Policy.__index = Policy
 local function window_of(options, call, level)
   local window = options.window
   if window == nil then return WINDOW end
-  if type(window) ~= "number" or window < 1 then error(call .. ": window is a number of bytes, at least 1", level + 1) end
+  if type(window) ~= "number" or window < 1 then
+    error(call .. ": window is a number of bytes, at least 1", level + 1)
+  end
   return window
 end
 

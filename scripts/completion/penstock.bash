@@ -50,6 +50,20 @@ _penstock() {
     line=${line%"${line##*[![:space:]]}"}
     prev=${line##*[[:space:]]}
 
+    if [[ $line =~ ^[^[:space:]]+[[:space:]]+test($|[[:space:]]) ]]; then
+        case $prev in
+        --seed | --filter) ;;
+        --output) _penstock_words "plainTerminal utfTerminal TAP json junit gtest" ;;
+        *)
+            if [[ $cur == -* ]]; then
+                _penstock_words "--filter --output --seed --help"
+            else
+                _penstock_policies
+            fi
+            ;;
+        esac
+        return
+    fi
     if [[ $cur == --*=* ]]; then
         prev=${cur%%=*}
         cur=${cur#*=}

@@ -42,3 +42,7 @@ complete -c penstock -l log-file -r -F -d 'Instead of standard error'
 complete -c penstock -l access-log -r -F -a '- off' -d 'Where the line of each connection goes'
 complete -c penstock -s V -l version -d 'Show the version'
 complete -c penstock -s h -l help -d 'Show the summary'
+
+# penstock test has options of its own.
+complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'
+complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_suffix _spec.lua)'
