@@ -123,6 +123,8 @@ static int set_text(struct endpoint *e, const char *host)
         snprintf(text, sizeof text, "%s%s", addr_format(&e->ip, ip, sizeof ip), range);
     else if (e->kind == ENDPOINT_UNIX)
         snprintf(text, sizeof text, "unix:%s", host);
+    else if (e->kind == ENDPOINT_FD)
+        snprintf(text, sizeof text, "fd:%d", e->fd);
     else
         snprintf(text, sizeof text, "%s:%u%s", host, e->port, range);
 
@@ -332,6 +334,20 @@ static int parse_unix(struct parse *p, const char *path)
     return set_text(p->out, path);
 }
 
+static int parse_fd(struct parse *p, const char *number)
+{
+    uint64_t fd;
+    if (p->use != ENDPOINT_LISTEN)
+        return refuse(p, "fd:%s is a place to listen, not one to connect to: write host:port",
+                      QUOTE_TEXT(number));
+    if (units_parse_uint(number, 3, 65535, &fd))
+        return refuse(p, "\"fd:%s\" is no inherited descriptor: write fd:3, or a higher number",
+                      QUOTE_TEXT(number));
+    p->out->kind = ENDPOINT_FD;
+    p->out->fd = (int)fd;
+    return set_text(p->out, NULL);
+}
+
 static int parse_tcp(struct parse *p, const char *text)
 {
     const char *scheme = strstr(text, "://");
@@ -359,6 +375,8 @@ int endpoint_parse(const char *text, enum endpoint_use use, struct endpoint *out
     *out = (struct endpoint){0};
     if (has_prefix(text, "unix:"))
         err = parse_unix(&p, text + strlen("unix:"));
+    else if (has_prefix(text, "fd:"))
+        err = parse_fd(&p, text + strlen("fd:"));
     else
         err = parse_tcp(&p, has_prefix(text, "tcp://") ? text + strlen("tcp://") : text);
     if (err == -ENOMEM)
@@ -372,7 +390,7 @@ int endpoint_copy(struct endpoint *out, const struct endpoint *from, uint16_t po
 {
     *out = *from;
     out->host = out->text = NULL;
-    if (from->kind != ENDPOINT_UNIX)
+    if (from->kind == ENDPOINT_IP || from->kind == ENDPOINT_NAME)
         out->port = out->port_last = port;
     addr_set_port(&out->ip, out->port);
     return set_text(out, from->host);

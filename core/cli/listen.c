@@ -10,10 +10,15 @@
 
 /* One pair under way. */
 struct pair {
-    struct draft *draft;
-    const char *listen, *target; /* as written */
-    unsigned range;              /* ports of TARGET's range, 1 without one */
-    struct targets *shared;      /* the list where TARGET has no range; NULL for "-" */
+    struct config *config;
+    const struct config_listener *each;    /* limits, times, socket options */
+    struct target_options *to;             /* --via and its kin, NULL without */
+    const char *listen, *target;           /* as written */
+    const char *listen_word, *target_word; /* what messages call them */
+    const char *name;                      /* NULL: none */
+    size_t policy;
+    unsigned range;         /* ports of TARGET's range, 1 without one */
+    struct targets *shared; /* the list where TARGET has no range; NULL for "-" */
     char *why;
     size_t why_cap;
 };
@@ -37,12 +42,12 @@ static struct targets *make_targets(struct pair *p, unsigned offset)
 {
     char why[512];
     struct targets *t = targets_parse(p->target, offset, why, sizeof why);
-    if (t && targets_set_options(t, p->draft->to, why, sizeof why)) {
+    if (t && targets_set_options(t, p->to, why, sizeof why)) {
         targets_drop(t);
         t = NULL;
     }
     if (!t)
-        refuse(p, "TARGET: %s", why);
+        refuse(p, "%s: %s", p->target_word, why);
     return t;
 }
 
@@ -58,27 +63,30 @@ static int set_targets(struct pair *p, struct config_listener *l, unsigned offse
 
 static int add_listener(struct pair *p, const struct endpoint *bind, unsigned offset)
 {
-    struct config_listener *l = config_add_listener(&p->draft->config);
+    const struct config_listener *each = p->each;
+    struct config_listener *l = config_add_listener(p->config);
     if (!l)
         return refuse(p, "%s", err_text(-ENOMEM));
-    const struct config_listener *each = &p->draft->each;
+    l->policy = p->policy;
+    if (p->name && !(l->name = strdup(p->name)))
+        return refuse(p, "%s", err_text(-ENOMEM));
     l->limits = each->limits;
     l->timeouts = each->timeouts;
     l->socket = each->socket;
     l->relay = each->relay;
     int err = endpoint_copy(&l->bind, bind, (uint16_t)(bind->port + offset));
-    return err ? refuse(p, "LISTEN: %s", err_text(err)) : set_targets(p, l, offset);
+    return err ? refuse(p, "%s: %s", p->listen_word, err_text(err)) : set_targets(p, l, offset);
 }
 
 static int add_bind(struct pair *p, const struct endpoint *bind)
 {
     unsigned ports = (unsigned)(bind->port_last - bind->port) + 1;
     if (p->range > 1 && ports != p->range)
-        return refuse(
-            p,
-            "LISTEN \"%s\" has %u port%s and TARGET \"%s\" has %u; write ranges of the same "
-            "length, or a TARGET with one port",
-            bind->text, ports, ports == 1 ? "" : "s", p->target, p->range);
+        return refuse(p,
+                      "%s \"%s\" has %u port%s and %s \"%s\" has %u; write ranges of the same "
+                      "length, or a %s with one port",
+                      p->listen_word, bind->text, ports, ports == 1 ? "" : "s", p->target_word,
+                      p->target, p->range, p->target_word);
     int err = 0;
     for (unsigned offset = 0; offset < ports && !err; offset++)
         err = add_listener(p, bind, offset);
@@ -90,10 +98,11 @@ static int parse_bind(struct pair *p, const char *item)
     char why[512];
     struct endpoint bind;
     if (*item == '\0' && *p->listen != '\0')
-        return refuse(p, "LISTEN \"%s\" has an empty item; write 8080,[::1]:8080", p->listen);
+        return refuse(p, "%s \"%s\" has an empty item; write 8080,[::1]:8080", p->listen_word,
+                      p->listen);
     int err = endpoint_parse(item, ENDPOINT_LISTEN, &bind, why, sizeof why);
     if (err)
-        return refuse(p, "LISTEN: %s", why);
+        return refuse(p, "%s: %s", p->listen_word, why);
     err = add_bind(p, &bind);
     endpoint_deinit(&bind);
     return err;
@@ -112,30 +121,41 @@ static int add_binds(struct pair *p)
     return err;
 }
 
-static int add_pair(struct pair *p)
+/* Who asks for proxies must not be led past them. */
+static int refuse_bypass(struct pair *p)
+{
+    return refuse(p,
+                  "%s names no destination, which would take --via and --send-proxy; write them as "
+                  "options of what the connect hook returns, { \"host:port\", via = …, proxy = … }",
+                  p->target_word);
+}
+
+/* Reads the target, for add_binds() to use. */
+static int read_target(struct pair *p)
 {
     char why[512];
     p->range = 1;
-    if (!has_target(p)) {
-        if (!p->draft->config.policy)
-            return refuse(p,
-                          "TARGET - means that a policy names the destination; add -p POLICY.lua, "
-                          "or write a host:port");
-        if (p->draft->to) /* who asks for proxies must not be led past them */
-            return refuse(p, "TARGET - takes --via and --send-proxy from its policy: write them as "
-                             "options of what its connect hook returns, { \"host:port\", via = …, "
-                             "proxy = … }");
-        return add_binds(p);
-    }
+    if (!has_target(p))
+        return p->to ? refuse_bypass(p) : 0;
     p->range = targets_range(p->target, why, sizeof why);
     if (p->range == 0)
-        return refuse(p, "TARGET: %s", why);
+        return refuse(p, "%s: %s", p->target_word, why);
     if (p->range == 1) {
         p->shared = make_targets(p, 0);
         if (!p->shared)
             return -EINVAL;
     }
-    int err = add_binds(p);
+    return 0;
+}
+
+static int add_pair(struct pair *p)
+{
+    if (!has_target(p) && !p->config->policy)
+        return refuse(p, "TARGET - means that a policy names the destination; add -p POLICY.lua, "
+                         "or write a host:port");
+    int err = read_target(p);
+    if (!err)
+        err = add_binds(p);
     targets_drop(p->shared);
     return err;
 }
@@ -146,7 +166,7 @@ static int by_text(const void *a, const void *b)
 }
 
 /* SO_REUSEPORT would let one address be bound twice, and the kernel would share out the clients. */
-static int refuse_twins(const struct config *c, char *why, size_t why_cap)
+int options_check_twins(const struct config *c, char *why, size_t why_cap)
 {
     const char **texts = malloc(c->n_listeners * sizeof *texts);
     if (!texts) {
@@ -156,14 +176,14 @@ static int refuse_twins(const struct config *c, char *why, size_t why_cap)
     size_t n = 0;
     for (size_t i = 0; i < c->n_listeners; i++) {
         const struct endpoint *bind = &c->listeners[i].bind;
-        if (bind->kind == ENDPOINT_UNIX || bind->port != 0) /* port 0 is another one each time */
+        if (bind->kind != ENDPOINT_IP || bind->port != 0) /* port 0 is another one each time */
             texts[n++] = bind->text;
     }
     qsort(texts, n, sizeof *texts, by_text);
     int err = 0;
     for (size_t i = 1; i < n && !err; i++) {
         if (strcmp(texts[i - 1], texts[i]) == 0) {
-            snprintf(why, why_cap, "LISTEN %s is given twice", texts[i]);
+            snprintf(why, why_cap, "the address %s is given twice", texts[i]);
             err = -EINVAL;
         }
     }
@@ -175,14 +195,60 @@ int options_add_listeners(struct draft *d, char *const *operands, size_t n, char
                           size_t why_cap)
 {
     for (size_t i = 0; i + 1 < n; i += 2) {
-        struct pair p = {.draft = d,
+        struct pair p = {.config = &d->config,
+                         .each = &d->each,
+                         .to = d->to,
                          .listen = operands[i],
                          .target = operands[i + 1],
+                         .listen_word = "LISTEN",
+                         .target_word = "TARGET",
                          .why = why,
                          .why_cap = why_cap};
         int err = add_pair(&p);
         if (err)
             return err;
     }
-    return refuse_twins(&d->config, why, why_cap);
+    return 0;
+}
+
+/* A listener's own settings over the command line's. */
+static int apply_settings(struct draft *d, const struct script_listener *l, char *why,
+                          size_t why_cap)
+{
+    for (size_t i = 0; i < l->n_settings; i++) {
+        const struct script_setting *s = &l->settings[i];
+        const struct option_spec *spec = options_find(s->option);
+        PENSTOCK_REQUIRE(spec && spec->type); /* lua/penstock/listen.lua knows which there are */
+        int err = options_store(d, spec, s->label, s->value, why, why_cap);
+        if (err)
+            return err;
+    }
+    d->each.relay = (enum relay_choice)d->mode;
+    return 0;
+}
+
+int options_add_script_listener(struct draft *d, const struct script_listener *l, char *why,
+                                size_t why_cap)
+{
+    struct draft own = {.each = d->each, .mode = d->mode};
+    int err = apply_settings(&own, l, why, why_cap);
+    if (err)
+        return err;
+    struct pair p = {.config = &d->config,
+                     .each = &own.each,
+                     .to = d->to,
+                     .target = l->to ? l->to : "-",
+                     .listen_word = "ps.listen: bind",
+                     .target_word = "ps.listen: to",
+                     .name = l->name,
+                     .policy = l->policy,
+                     .why = why,
+                     .why_cap = why_cap};
+    err = read_target(&p);
+    for (size_t i = 0; !err && i < l->n_binds; i++) {
+        p.listen = l->binds[i];
+        err = add_binds(&p);
+    }
+    targets_drop(p.shared);
+    return err;
 }

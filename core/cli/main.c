@@ -12,13 +12,14 @@
 
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/cli/check.h"
 #include "penstock/cli/help.h"
+#include "penstock/cli/load.h"
 #include "penstock/cli/options.h"
 #include "penstock/cli/pid_file.h"
 #include "penstock/cli/test_command.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
-#include "penstock/script/script.h"
 
 enum exit_status { EXIT_DONE, EXIT_FAILED, EXIT_WRONG };
 
@@ -65,32 +66,15 @@ static void ignore_signals(void)
     signal(SIGUSR1, SIG_IGN);
 }
 
-/* What the policies of all workers are made from. */
-struct policy_source {
-    const struct config *config;
-    struct shared *shared;
-};
-
-static int make_policy(void *arg, unsigned worker, struct loop *loop, struct policy_set **out,
-                       char *why, size_t why_cap)
-{
-    const struct policy_source *source = arg;
-    const struct config *config = source->config;
-    struct script_options options = {.path = config->policy,
-                                     .unsafe = config->unsafe_lua,
-                                     .jit = config->jit,
-                                     .seed = config->seed ? config->seed + worker : 0,
-                                     .shared = source->shared};
-    return script_load(&options, loop, out, why, why_cap);
-}
-
-static enum exit_status run_bound(const struct config *config, struct server *server, char *why)
+static enum exit_status run_bound(const struct config *config, struct load_args *args,
+                                  struct server *server, char *why)
 {
     if (config->pid_file && pid_file_write(config->pid_file, why, WHY_MAX)) {
         report(config, why);
         return EXIT_FAILED;
     }
-    int err = server_run(server);
+    struct version_loader loader = {load_version, args};
+    int err = server_run(server, &loader);
     if (err) {
         snprintf(why, WHY_MAX, "cannot go on: %s", err_text(err));
         report(config, why);
@@ -100,49 +84,83 @@ static enum exit_status run_bound(const struct config *config, struct server *se
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
-static enum exit_status serve(struct config *config, struct shared *shared)
+static enum exit_status serve(struct version *version, struct load_args *args)
 {
     char why[WHY_MAX] = "";
-    struct policy_source source = {config, shared};
-    struct policy_factory factory = {make_policy, &source};
+    struct config *config = config_hold(version->config);
     struct server *server;
-    int err = server_new(config, &server);
+    enum exit_status status = EXIT_FAILED;
+    int err = server_new(version, &server);
     if (err) {
         snprintf(why, sizeof why, "cannot start: %s", err_text(err));
         report(config, why);
-        return EXIT_FAILED;
-    }
-    enum exit_status status = EXIT_WRONG;
-    if (server_load_policies(server, config->policy ? &factory : NULL, why, sizeof why)) {
-        report(config, why);
     } else if (server_bind(server, why, sizeof why)) {
         report(config, why);
-        status = EXIT_FAILED;
+        server_free(server);
     } else {
-        status = run_bound(config, server, why);
+        status = run_bound(config, args, server, why);
+        server_free(server);
     }
-    server_free(server);
+    config_drop(config);
     return status;
 }
 
-static enum exit_status run(struct config *config)
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static int open_log(const struct log_options *log)
 {
     const char *which = NULL;
-    ignore_signals();
-    int err = log_open(&config->log, &which);
-    if (err) {
+    int err = log_open(log, &which);
+    if (err)
         fprintf(stderr, "penstock: cannot open the log%s%s: %s\n", which ? " " : "",
                 which ? which : "", err_text(err));
+    return err;
+}
+
+/* The file may have said where the log goes. */
+static int change_log(const struct log_options *before, const struct log_options *log)
+{
+    if (before->format == log->format && same_text(before->file, log->file) &&
+        same_text(before->access_file, log->access_file)) {
+        log_set_level(log->level);
+        return 0;
+    }
+    log_close(LOG_CLOSE_WAIT_MS);
+    return open_log(log);
+}
+
+static enum exit_status load_and_serve(struct load_args *args, const struct config *config)
+{
+    char why[WHY_MAX] = "";
+    struct version version;
+    if (load_version(args, 0, &version, why, sizeof why)) {
+        report(config, why);
+        version_deinit(&version);
+        return EXIT_WRONG;
+    }
+    if (change_log(&config->log, &version.config->log)) {
+        version_deinit(&version);
         return EXIT_FAILED;
     }
+    return serve(&version, args);
+}
+
+static enum exit_status run(struct load_args *args, const struct config *config)
+{
+    ignore_signals();
+    if (open_log(&config->log))
+        return EXIT_FAILED;
     raise_descriptor_limit();
-    struct shared *shared = shared_new(); /* outlives all VMs */
+    args->shared = shared_new(); /* outlives all VMs */
     enum exit_status status = EXIT_FAILED;
-    if (shared)
-        status = serve(config, shared);
+    if (args->shared)
+        status = load_and_serve(args, config);
     else
         report(config, "cannot start: out of memory");
-    shared_free(shared);
+    shared_free(args->shared);
     log_close(LOG_CLOSE_WAIT_MS);
     return status;
 }
@@ -157,17 +175,28 @@ static enum exit_status show(void (*print)(FILE *))
     return EXIT_FAILED;
 }
 
+static enum exit_status obey(struct load_args *args, const struct options *options)
+{
+    switch (options_command(options)) {
+    case COMMAND_CHECK:
+        return check_run(args, options) ? EXIT_FAILED : EXIT_DONE;
+    default:
+        return run(args, options_config(options));
+    }
+}
+
 int main(int argc, char *argv[])
 {
-    struct config config;
+    struct load_args args = {.argc = argc, .argv = argv};
+    struct options *options = NULL;
     char why[1024] = "";
     enum exit_status status = EXIT_WRONG;
     fill_standard_fds();
     if (argc > 1 && !strcmp(argv[1], "test"))
         return test_command(argc - 1, argv + 1);
-    switch (options_parse(argc, argv, &config, why, sizeof why)) {
+    switch (options_read(argc, argv, &options, why, sizeof why)) {
     case OPTIONS_RUN:
-        status = run(&config);
+        status = obey(&args, options);
         break;
     case OPTIONS_HELP:
         status = show(help_print);
@@ -182,6 +211,6 @@ int main(int argc, char *argv[])
         fprintf(stderr, "penstock: %s\n", why);
         break;
     }
-    config_deinit(&config);
+    options_free(options);
     return (int)status;
 }

@@ -15,7 +15,7 @@
 
 /* One options_parse() under way. */
 struct walk {
-    struct draft draft;
+    struct options *o;
     char *const *argv;
     int argc;
     int next;        /* argv[next] has not been looked at */
@@ -74,18 +74,21 @@ static const char *good_values(const struct option_spec *spec, char *buf, size_t
     return buf;
 }
 
-static enum options_result refuse_value(struct walk *w, const struct option_spec *spec,
-                                        const char *value, int err)
+int options_store(struct draft *d, const struct option_spec *spec, const char *label,
+                  const char *value, char *why, size_t why_cap)
 {
     char good[128], min[32], max[32];
+    int err = spec->type->store(spec, (char *)d + spec->offset, value);
     if (err == -ENOMEM)
-        return refuse(w, "--%s: %s", spec->name, err_text(err));
-    if (err == -ERANGE && spec->type->format)
-        return refuse(w, "--%s: \"%s\" is out of range; write %s to %s", spec->name, value,
-                      spec->type->format(spec->min, min, sizeof min),
-                      spec->type->format(spec->max, max, sizeof max));
-    return refuse(w, "--%s: \"%s\" is not %s; write %s", spec->name, value, spec->type->what,
-                  good_values(spec, good, sizeof good));
+        snprintf(why, why_cap, "%s: %s", label, err_text(err));
+    else if (err == -ERANGE && spec->type->format)
+        snprintf(why, why_cap, "%s: \"%s\" is out of range; write %s to %s", label, value,
+                 spec->type->format(spec->min, min, sizeof min),
+                 spec->type->format(spec->max, max, sizeof max));
+    else if (err)
+        snprintf(why, why_cap, "%s: \"%s\" is not %s; write %s", label, value, spec->type->what,
+                 good_values(spec, good, sizeof good));
+    return err;
 }
 
 /* `value` is NULL for options that take none. */
@@ -93,11 +96,15 @@ static enum options_result apply(struct walk *w, const struct option_spec *spec,
 {
     if (!spec->type)
         return spec->letter == 'h' ? OPTIONS_HELP : OPTIONS_VERSION;
-    if (spec->letter == 'p' && w->draft.config.policy)
+    if (spec->letter == 'p' && w->o->draft.config.policy)
         return refuse(w, "--policy is given twice (%s, %s); this version takes one",
-                      w->draft.config.policy, value);
-    int err = spec->type->store(spec, (char *)&w->draft + spec->offset, value);
-    return err ? refuse_value(w, spec, value, err) : OPTIONS_RUN;
+                      w->o->draft.config.policy, value);
+    char label[64];
+    size_t n;
+    w->o->given[spec - options_table(&n)] = true;
+    snprintf(label, sizeof label, "--%s", spec->name);
+    int err = options_store(&w->o->draft, spec, label, value, w->why, w->why_cap);
+    return err ? OPTIONS_WRONG : OPTIONS_RUN;
 }
 
 /* Takes the value from the next word; when that looks like an option, a value was forgotten. */
@@ -185,10 +192,34 @@ static enum options_result parse_words(struct walk *w)
     return result;
 }
 
-static enum options_result check_operands(struct walk *w)
+static bool ends_in_lua(const char *word)
 {
-    static const char *const planned[] = {"run", "check", "ctl", "top", "toxiproxy"};
-    const char *policy = w->draft.config.policy;
+    size_t len = strlen(word);
+    return len > 4 && strcmp(word + len - 4, ".lua") == 0;
+}
+
+/* "run CONFIG.lua" and "check CONFIG.lua" */
+static enum options_result take_file(struct walk *w, const char *word)
+{
+    struct config *c = &w->o->draft.config;
+    if (c->policy)
+        return refuse(
+            w,
+            "penstock %s takes a configuration or -p %s, not both; a configuration names its "
+            "policies itself: ps.listen{ policy = require \"guard\" }",
+            word, c->policy);
+    if (w->n_operands != 2)
+        return refuse(w, "penstock %s takes one file: penstock %s penstock.lua%s", word, word,
+                      w->n_operands > 2 ? "; its listeners are in the file" : "");
+    c->policy = strdup(w->operands[1]);
+    w->n_operands = 0;
+    return c->policy ? OPTIONS_RUN : refuse(w, "%s", err_text(-ENOMEM));
+}
+
+/* The first word may be a command. */
+static enum options_result take_command(struct walk *w)
+{
+    static const char *const planned[] = {"ctl", "top", "toxiproxy"};
     const char *first = w->n_operands ? w->operands[0] : "";
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(first, planned[i]) == 0)
@@ -197,20 +228,39 @@ static enum options_result check_operands(struct walk *w)
                           "penstock 8080 db.internal:5432",
                           first);
     }
-    size_t len = strlen(first);
-    if (len > 4 && strcmp(first + len - 4, ".lua") == 0)
-        return refuse(w, "\"%s\" is no address; if it is a policy, write -p %s", first, first);
-    if (w->n_operands == 0 && policy)
+    if (strcmp(first, "run") == 0) {
+        w->o->command = COMMAND_RUN;
+        return take_file(w, first);
+    }
+    if (strcmp(first, "check") != 0)
+        return OPTIONS_RUN;
+    w->o->command = COMMAND_CHECK;
+    if (!w->o->draft.config.policy)
+        return take_file(w, first);
+    w->operands++;
+    w->n_operands--;
+    w->o->of_policy = true;
+    return OPTIONS_RUN;
+}
+
+static enum options_result check_operands(struct walk *w)
+{
+    enum options_result result = take_command(w);
+    if (result != OPTIONS_RUN)
+        return result;
+    const char *first = w->n_operands ? w->operands[0] : "";
+    if (ends_in_lua(first))
         return refuse(w,
-                      "-p %s needs a LISTEN and a TARGET: penstock -p %s 8080 db.internal:5432, "
-                      "or 8080 - where its connect hook names the destination",
-                      policy, policy);
-    if (w->n_operands == 0)
+                      "\"%s\" is no address; if it is a policy, write -p %s; if it is a "
+                      "configuration, penstock run %s",
+                      first, first, first);
+    if (w->n_operands == 0 && !w->o->draft.config.policy)
         return refuse(w, "LISTEN and TARGET are missing: penstock 8080 db.internal:5432");
     if (w->n_operands % 2 != 0)
         return refuse(w, "LISTEN \"%s\" has no TARGET: write penstock %s%s db.internal:5432",
                       w->operands[w->n_operands - 1], w->n_operands > 1 ? "… " : "",
                       w->operands[w->n_operands - 1]);
+    w->o->operands = w->n_operands > 0;
     return OPTIONS_RUN;
 }
 
@@ -220,27 +270,37 @@ static void settle(struct draft *d)
     struct config *c = &d->config;
     c->workers = d->workers ? d->workers : options_auto_workers();
     c->log.level = (enum log_level)d->log_level;
-    d->each.relay = (enum relay_choice)d->mode;
-    d->to->proxy = (enum target_proxy)(d->send_proxy + 1);
-    if (!d->to->n_hops && d->to->proxy == TARGET_PROXY_NONE) {
-        target_options_free(d->to);
-        d->to = NULL; /* so that every target goes without */
-    }
+    c->log.format = LOG_TEXT;
     if (d->log_format >= 0)
         c->log.format = (enum log_format)d->log_format;
     else if (!c->log.file)
         c->log.format = options_default_log_format(getenv("JOURNAL_STREAM"), STDERR_FILENO);
 }
 
-static enum options_result parse_all(struct walk *w)
+/* Without --via and --send-proxy, every target goes without options. */
+static void settle_targets(struct draft *d)
+{
+    d->to->proxy = (enum target_proxy)(d->send_proxy + 1);
+    if (d->to->n_hops || d->to->proxy != TARGET_PROXY_NONE)
+        return;
+    target_options_free(d->to);
+    d->to = NULL;
+}
+
+static enum options_result read_all(struct walk *w)
 {
     enum options_result result = parse_words(w);
     if (result == OPTIONS_RUN)
         result = check_operands(w);
     if (result != OPTIONS_RUN)
         return result;
-    settle(&w->draft);
-    int err = options_add_listeners(&w->draft, w->operands, w->n_operands, w->why, w->why_cap);
+    struct draft *d = &w->o->draft;
+    d->each.relay = (enum relay_choice)d->mode;
+    settle_targets(d);
+    int err = options_add_listeners(d, w->operands, w->n_operands, w->why, w->why_cap);
+    if (!err)
+        err = options_check_twins(&d->config, w->why, w->why_cap);
+    settle(d); /* for the log, until a script says otherwise */
     return err ? OPTIONS_WRONG : OPTIONS_RUN;
 }
 
@@ -261,25 +321,88 @@ static int draft_init(struct draft *d)
     return d->to ? 0 : -ENOMEM;
 }
 
-enum options_result options_parse(int argc, char *const argv[], struct config *config, char *why,
-                                  size_t why_cap)
+enum options_result options_read(int argc, char *const argv[], struct options **out, char *why,
+                                 size_t why_cap)
 {
-    config_init(config);
+    *out = NULL;
     if (argc <= 1)
         return OPTIONS_NOTHING;
     struct walk w = {.argv = argv, .argc = argc, .next = 1, .why = why, .why_cap = why_cap};
-    w.operands = calloc((size_t)argc, sizeof *w.operands);
-    if (!w.operands || draft_init(&w.draft)) {
-        free(w.operands);
-        return refuse(&w, "%s", err_text(-ENOMEM));
-    }
-    enum options_result result = parse_all(&w);
-    free(w.operands);
-    target_options_free(w.draft.to);
-    if (result == OPTIONS_RUN)
-        *config = w.draft.config;
+    char **words = calloc((size_t)argc, sizeof *words);
+    w.operands = words;
+    w.o = calloc(1, sizeof *w.o);
+    enum options_result result;
+    if (!words || !w.o || draft_init(&w.o->draft))
+        result = refuse(&w, "%s", err_text(-ENOMEM));
     else
-        config_deinit(&w.draft.config);
+        result = read_all(&w);
+    free(words);
+    if (result == OPTIONS_RUN)
+        *out = w.o;
+    else
+        options_free(w.o);
+    return result;
+}
+
+void options_free(struct options *o)
+{
+    if (!o)
+        return;
+    config_deinit(&o->draft.config);
+    target_options_free(o->draft.to);
+    free(o);
+}
+
+enum options_command options_command(const struct options *o)
+{
+    return o->command;
+}
+
+const struct config *options_config(const struct options *o)
+{
+    return &o->draft.config;
+}
+
+/* A policy may be checked without a listener. */
+static int check_listeners(const struct options *o, char *why, size_t why_cap)
+{
+    const struct config *c = &o->draft.config;
+    if (c->n_listeners)
+        return options_check_twins(c, why, why_cap);
+    if (o->command == COMMAND_CHECK && o->of_policy)
+        return 0;
+    if (o->command == COMMAND_FORWARD)
+        snprintf(why, why_cap,
+                 "-p %s needs a LISTEN and a TARGET: penstock -p %s 8080 db.internal:5432, "
+                 "or 8080 - where its connect hook names the destination",
+                 c->policy, c->policy);
+    else
+        snprintf(why, why_cap,
+                 "%s has no listener: ps.listen{ bind = \":6379\", to = \"redis.internal:6379\" }",
+                 c->policy);
+    return -EINVAL;
+}
+
+int options_finish(struct options *o, struct config *out, char *why, size_t why_cap)
+{
+    int err = check_listeners(o, why, why_cap);
+    if (err)
+        return err;
+    settle(&o->draft);
+    *out = o->draft.config;
+    config_init(&o->draft.config);
+    return 0;
+}
+
+enum options_result options_parse(int argc, char *const argv[], struct config *config, char *why,
+                                  size_t why_cap)
+{
+    struct options *o;
+    config_init(config);
+    enum options_result result = options_read(argc, argv, &o, why, why_cap);
+    if (result == OPTIONS_RUN && options_finish(o, config, why, why_cap))
+        result = OPTIONS_WRONG;
+    options_free(o);
     return result;
 }
 

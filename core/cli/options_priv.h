@@ -3,6 +3,7 @@
 #define PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
 
 #include "penstock/cli/options.h"
+#include "penstock/script/script.h"
 
 /* How a kind of value is read, and how to speak of it. */
 struct option_type {
@@ -19,7 +20,7 @@ struct option_type {
 struct draft {
     struct config config;
     struct config_listener each; /* limits, times and socket options of every listener */
-    struct target_options *to;   /* of every TARGET; owned by whoever parses */
+    struct target_options *to;   /* of every TARGET; owned; NULL without any */
     int send_proxy;              /* enum target_proxy - 1; -1 when not given */
     uint32_t workers;            /* 0: auto */
     int mode;                    /* enum relay_choice */
@@ -27,12 +28,34 @@ struct draft {
     int log_format;              /* enum log_format, -1 when not given */
 };
 
+enum { OPTIONS_MAX = 64 };
+
+/* A command line that has been read. */
+struct options {
+    struct draft draft;
+    enum options_command command;
+    bool given[OPTIONS_MAX]; /* by index in the table: the command line has it */
+    bool operands;           /* it has LISTEN TARGET */
+    bool of_policy;          /* COMMAND_CHECK of a policy file */
+};
+
 /* "error, warn, info or debug". Returns `buf`. */
 const char *options_join_words(const char *const *words, char *buf, size_t cap);
+
+/* Reads `value` into the draft; messages begin with `label`. 0 or a negative error. */
+int options_store(struct draft *d, const struct option_spec *spec, const char *label,
+                  const char *value, char *why, size_t why_cap);
 
 /* Makes the listeners of d->config from the pairs LISTEN TARGET. 0, or a negative error with a
  * message in `why`. */
 int options_add_listeners(struct draft *d, char *const *operands, size_t n, char *why,
                           size_t why_cap);
+
+/* Makes those of one ps.listen{}. */
+int options_add_script_listener(struct draft *d, const struct script_listener *l, char *why,
+                                size_t why_cap);
+
+/* Refuses an address that is listened to twice. */
+int options_check_twins(const struct config *c, char *why, size_t why_cap);
 
 #endif

@@ -11,6 +11,7 @@ void config_init(struct config *c)
         .drain_ms = 30000,
         .gather_us = 400,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},
+        .refs = 1,
     };
 }
 
@@ -45,6 +46,42 @@ void config_deinit(struct config *c)
     free((void *)c->log.file);
     free((void *)c->log.access_file);
     *c = (struct config){0};
+}
+
+void config_settle(struct config *c)
+{
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        const struct config_socket *o = &c->listeners[i].socket;
+        c->listeners[i].dial_socket = (struct dial_socket){.nodelay = o->nodelay,
+                                                           .keepalive_s = o->keepalive_s,
+                                                           .rcvbuf_bytes = o->rcvbuf_bytes,
+                                                           .sndbuf_bytes = o->sndbuf_bytes,
+                                                           .source = o->source};
+    }
+}
+
+struct config *config_new(void)
+{
+    struct config *c = malloc(sizeof *c);
+    if (!c)
+        return NULL;
+    config_init(c);
+    return c;
+}
+
+struct config *config_hold(struct config *c)
+{
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+    return c;
+}
+
+void config_drop(struct config *c)
+{
+    /* The last one to drop must see what the others did before they let go. */
+    if (!c || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    config_deinit(c);
+    free(c);
 }
 
 struct config_listener *config_add_listener(struct config *c)

@@ -56,6 +56,7 @@ static void free_conn(struct loop_task *task)
 {
     struct conn *c = container_of(task, struct conn, free_task);
     struct worker *w = c->worker;
+    struct generation *generation = c->generation;
     if (c->policy)
         c->policy->ops->forget(c->policy, c);
     list_remove(&c->node);
@@ -63,8 +64,9 @@ static void free_conn(struct loop_task *task)
     free(c->own_timeouts);
     conn_free_tags(c);
     free(c->failed_hop);
+    listener_drop(c->listener);
     free(c);
-    worker_conn_freed(w);
+    worker_conn_freed(w, generation);
 }
 
 void conn_hold(struct conn *c)
@@ -84,7 +86,7 @@ static void leave_counts(struct conn *c)
     struct listener *l = c->listener;
     atomic_fetch_sub(&l->conns, 1);
     atomic_fetch_sub(&c->worker->counts->conns, 1);
-    if (l->clients)
+    if (c->counted)
         clients_leave(l->clients, &c->client_addr);
 }
 
@@ -401,7 +403,7 @@ static void start_dial(struct conn *c)
                                    .targets = c->targets->items,
                                    .n_targets = c->targets->n,
                                    .timeout_ms = conn_timeouts(c)->connect_ms,
-                                   .socket = &c->listener->dial_socket,
+                                   .socket = &c->config->dial_socket,
                                    .stream = &c->upstream,
                                    .proxy = conn_dial_proxy(c)};
     if (dial_start(&options, on_dialled, c, &c->dial))
@@ -590,9 +592,10 @@ static int take_client(struct conn *c, struct stream *accepted, struct poller *p
     return err;
 }
 
-int conn_start(struct worker *w, struct listener *l, struct stream *accepted,
-               const struct addr *client)
+int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *client, bool counted)
 {
+    struct worker *w = a->worker;
+    struct listener *l = a->listener;
     struct conn *c = calloc(1, sizeof *c);
     int err = -ENOMEM;
     if (!c) {
@@ -607,9 +610,12 @@ int conn_start(struct worker *w, struct listener *l, struct stream *accepted,
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
     c->worker = w;
-    c->listener = l;
-    c->config = l->config;
-    c->policy = policy_set_get(w->policies, c->config->policy);
+    c->listener = listener_hold(l); /* dropped by free_conn() */
+    c->counted = counted;
+    c->generation = worker_generation(w);
+    c->generation->n_conns++;
+    c->config = a->config;
+    c->policy = policy_set_get(c->generation->policies, c->config->policy);
     c->free_task.run = free_conn;
     list_init(&c->free_task.node);
     list_push(&w->conns, &c->node);
@@ -626,7 +632,7 @@ fail:
     free(c);
     atomic_fetch_sub(&l->conns, 1);
     atomic_fetch_sub(&w->counts->conns, 1);
-    if (l->clients)
+    if (counted)
         clients_leave(l->clients, client);
     return err;
 }

@@ -14,7 +14,7 @@ enum { TAGS_MAX = 32, TAG_BYTES_MAX = 1024 };
 
 const char *conn_listener_name(const struct conn *c)
 {
-    return c->listener->name;
+    return c->config->name ? c->config->name : c->listener->text;
 }
 
 const char *conn_upstream_text(const struct conn *c, char *buf, size_t cap)
@@ -117,7 +117,7 @@ static void log_end(const struct conn *c, const struct conn_info *info)
         target_format_via(&c->targets->items[c->target], via, sizeof via);
     struct log_access line = {
         .id = c->id,
-        .listener = c->listener->name,
+        .listener = conn_listener_name(c),
         .client = addr_format(&c->client_addr, client, sizeof client),
         .upstream = conn_upstream_text(c, upstream, sizeof upstream),
         .via = via[0] ? via : NULL,

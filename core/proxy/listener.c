@@ -2,9 +2,11 @@
 #include "penstock/proxy/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,14 +45,12 @@ static void set_options(int fd, const struct config_socket *o, int family)
     if (family == AF_UNIX)
         return;
     set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (o->nodelay)
-        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    if (o->keepalive_s) {
-        set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_int(fd, IPPROTO_TCP, TCP_NODELAY, o->nodelay);
+    set_int(fd, SOL_SOCKET, SO_KEEPALIVE, o->keepalive_s != 0);
 #ifdef TCP_KEEPIDLE
+    if (o->keepalive_s)
         set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)o->keepalive_s);
 #endif
-    }
     if (family == AF_INET6)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* [::] takes both families */
 }
@@ -95,32 +95,60 @@ static void remove_stale(const struct sockaddr_un *un, socklen_t len)
     close(fd);
 }
 
-static int open_unix(struct listener *l)
+static int open_unix(struct listener *l, const struct config_listener *config)
 {
     struct sockaddr_un un;
-    socklen_t len = addr_unix(l->config->bind.host, &un);
+    socklen_t len = addr_unix(config->bind.host, &un);
     if (!len)
         return -ENAMETOOLONG;
     remove_stale(&un, len);
-    int fd = open_socket((struct sockaddr *)&un, len, &l->config->socket, true, false);
+    int fd = open_socket((struct sockaddr *)&un, len, &config->socket, true, false);
     if (fd < 0)
         return fd;
     l->fds[l->n_fds++] = fd;
     l->address.sa.sa_family = AF_UNIX;
     struct stat st;
     if (un.sun_path[0] && stat(un.sun_path, &st) == 0) {
+        l->path = strdup(un.sun_path);
         l->path_dev = st.st_dev;
         l->path_ino = st.st_ino;
     }
     return 0;
 }
 
-static int open_inet(struct listener *l, unsigned workers)
+/* A socket that was listening before we were started; its descriptor stays open, so that a reload
+ * finds it. */
+static int open_inherited(struct listener *l, const struct config_listener *config)
 {
-    struct addr at = l->config->bind.ip;
-    addr_set_port(&at, l->config->bind.port);
+    int listening = 0, fd = config->bind.fd;
+    socklen_t len = sizeof listening;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len))
+        return -errno;
+    if (!listening)
+        return -EINVAL;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (own < 0)
+        return -errno;
+    l->fds[l->n_fds++] = own;
+    struct sockaddr_storage ss = {.ss_family = AF_UNIX};
+    len = sizeof ss;
+    getsockname(own, (struct sockaddr *)&ss, &len);
+    if (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)
+        memcpy(&l->address, &ss,
+               ss.ss_family == AF_INET ? sizeof l->address.in : sizeof l->address.in6);
+    else
+        l->address.sa.sa_family = AF_UNIX;
+    set_options(own, &config->socket, ss.ss_family);
+    return fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK) ? -errno : 0;
+}
+
+static int open_inet(struct listener *l, const struct config_listener *config, unsigned workers)
+{
+    struct addr at = config->bind.ip;
+    addr_set_port(&at, config->bind.port);
     for (unsigned i = 0; i < workers; i++) {
-        int fd = open_socket(&at.sa, addr_len(&at), &l->config->socket, i == 0, workers > 1);
+        int fd = open_socket(&at.sa, addr_len(&at), &config->socket, i == 0, workers > 1);
         if (fd < 0)
             return fd;
         l->fds[l->n_fds++] = fd;
@@ -141,16 +169,12 @@ void listener_release(struct listener *l)
     }
 }
 
-static void close_fds(struct listener *l)
-{
-    listener_release(l);
-    free(l->fds);
-    l->fds = NULL;
-    l->n_fds = 0;
-}
-
 static const char *advice(int err, enum endpoint_kind kind)
 {
+    if (kind == ENDPOINT_FD)
+        return " (fd:N is a listening socket that was open at start, as systemd's socket units "
+               "give "
+               "it)";
     switch (err) {
     case -EADDRINUSE:
         if (kind == ENDPOINT_UNIX)
@@ -167,70 +191,113 @@ static const char *advice(int err, enum endpoint_kind kind)
     }
 }
 
-static void init_limits(struct listener *l, uint64_t now_ns)
+int listener_prepare(struct listener *l, const struct config_listener *config, uint64_t now_ns)
 {
-    if (l->config->limits.rate) /* a second's worth may come at once */
-        rate_init(&l->rate, l->config->limits.rate, l->config->limits.rate, now_ns);
-    const struct config_socket *o = &l->config->socket;
-    l->dial_socket = (struct dial_socket){.nodelay = o->nodelay,
-                                          .keepalive_s = o->keepalive_s,
-                                          .rcvbuf_bytes = o->rcvbuf_bytes,
-                                          .sndbuf_bytes = o->sndbuf_bytes,
-                                          .source = o->source};
+    /* Read by workers only once they have a configuration with a limit, which is later than this.
+     */
+    if (config->limits.per_ip && !l->clients && !(l->clients = clients_new()))
+        return -ENOMEM;
+    if (config->limits.rate == l->rate_limit)
+        return 0;
+    uv_mutex_lock(&l->rate_lock);
+    l->rate_limit = config->limits.rate;
+    if (l->rate_limit) /* a second's worth may come at once */
+        rate_init(&l->rate, l->rate_limit, l->rate_limit, now_ns);
+    uv_mutex_unlock(&l->rate_lock);
+    return 0;
 }
 
-int listener_open(struct listener *l, const struct config_listener *config, unsigned workers,
+static int open_sockets(struct listener *l, const struct config_listener *config, unsigned workers)
+{
+    switch (config->bind.kind) {
+    case ENDPOINT_UNIX:
+        return open_unix(l, config);
+    case ENDPOINT_FD:
+        return open_inherited(l, config);
+    default:
+        return open_inet(l, config, workers);
+    }
+}
+
+static struct listener *listener_new(const struct config_listener *config, unsigned workers)
+{
+    struct listener *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->refs = 1;
+    uv_mutex_init(&l->rate_lock);
+    l->fds = calloc(workers, sizeof *l->fds);
+    l->bind = strdup(config->bind.text);
+    if (l->fds && l->bind)
+        return l;
+    listener_drop(l);
+    return NULL;
+}
+
+int listener_open(struct listener **out, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap)
 {
-    *l = (struct listener){.config = config};
-    int err = -ENOMEM;
-    l->fds = calloc(workers, sizeof *l->fds);
-    if (!l->fds)
-        goto fail;
-    if (config->limits.per_ip && !(l->clients = clients_new()))
-        goto fail;
-    err = config->bind.kind == ENDPOINT_UNIX ? open_unix(l) : open_inet(l, workers);
-    if (err)
-        goto fail;
-    uv_mutex_init(&l->rate_lock);
-    init_limits(l, clock_now_ns());
-    if (config->bind.kind == ENDPOINT_UNIX)
-        snprintf(l->text, sizeof l->text, "%s", config->bind.text);
+    struct listener *l = listener_new(config, workers);
+    int err = l ? listener_prepare(l, config, clock_now_ns()) : -ENOMEM;
+    if (!err)
+        err = open_sockets(l, config, workers);
+    if (err) {
+        if (l)
+            listener_drop(l);
+        snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
+                 advice(err, config->bind.kind));
+        return err;
+    }
+    if (l->address.sa.sa_family == AF_UNIX)
+        snprintf(l->text, sizeof l->text, "%s", l->bind);
     else
         addr_format(&l->address, l->text, sizeof l->text);
-    l->name = config->name ? config->name : l->text;
+    *out = l;
     return 0;
-
-fail:
-    close_fds(l);
-    clients_free(l->clients);
-    snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
-             advice(err, config->bind.kind));
-    return err;
 }
 
-int listener_open_virtual(struct listener *l, const struct config_listener *config, uint64_t now_ns)
+int listener_open_virtual(struct listener **out, const struct config_listener *config,
+                          uint64_t now_ns)
 {
-    *l = (struct listener){.config = config, .address = config->bind.ip};
-    if (config->limits.per_ip && !(l->clients = clients_new()))
-        return -ENOMEM;
-    uv_mutex_init(&l->rate_lock);
-    init_limits(l, now_ns);
+    struct listener *l = listener_new(config, 1);
+    int err = l ? listener_prepare(l, config, now_ns) : -ENOMEM;
+    if (err) {
+        if (l)
+            listener_drop(l);
+        return err;
+    }
+    l->address = config->bind.ip;
     snprintf(l->text, sizeof l->text, "%s", config->bind.text);
-    l->name = config->name ? config->name : l->text;
+    *out = l;
     return 0;
 }
 
-void listener_close(struct listener *l)
+void listener_unlink(struct listener *l)
 {
-    close_fds(l);
     struct stat st;
     /* A successor may have put its own there while we drained. */
-    if (l->path_ino && lstat(l->config->bind.host, &st) == 0 && st.st_ino == l->path_ino &&
-        st.st_dev == l->path_dev)
-        unlink(l->config->bind.host);
+    if (l->path && lstat(l->path, &st) == 0 && st.st_ino == l->path_ino && st.st_dev == l->path_dev)
+        unlink(l->path);
+}
+
+struct listener *listener_hold(struct listener *l)
+{
+    atomic_fetch_add_explicit(&l->refs, 1, memory_order_relaxed);
+    return l;
+}
+
+void listener_drop(struct listener *l)
+{
+    /* The last one to drop must see what the others did before they let go. */
+    if (atomic_fetch_sub_explicit(&l->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    listener_release(l);
     clients_free(l->clients);
     uv_mutex_destroy(&l->rate_lock);
+    free(l->fds);
+    free(l->bind);
+    free(l->path);
+    free(l);
 }
 
 /* --- accepting
@@ -264,10 +331,15 @@ static bool is_first_hit(struct acceptor *a)
     return true;
 }
 
+static const char *acceptor_name(const struct acceptor *a)
+{
+    return a->config->name ? a->config->name : a->listener->text;
+}
+
 static void pause_at_limit(struct acceptor *a, const char *what, uint32_t limit)
 {
     if (is_first_hit(a))
-        log_warn("%s: %s %u reached: further clients wait in the backlog", a->listener->name, what,
+        log_warn("%s: %s %u reached: further clients wait in the backlog", acceptor_name(a), what,
                  limit);
     pause_for(a, RETRY_MS);
 }
@@ -326,9 +398,9 @@ static bool admit(struct acceptor *a)
         pause_at_limit(a, "max-conns", counts->max_conns);
         return false;
     }
-    if (!take_slot(&l->conns, l->config->limits.conns)) {
+    if (!take_slot(&l->conns, a->config->limits.conns)) {
         atomic_fetch_sub(&counts->conns, 1);
-        pause_at_limit(a, "max-conns-listener", l->config->limits.conns);
+        pause_at_limit(a, "max-conns-listener", a->config->limits.conns);
         return false;
     }
     return true;
@@ -345,13 +417,13 @@ static void give_back(struct acceptor *a)
 static void accept_failed(struct acceptor *a, int err)
 {
     give_back(a);
-    if (a->listener->config->limits.rate)
+    if (a->config->limits.rate)
         rate_refund(a->listener);
     if (err != EMFILE && err != ENFILE && err != ENOBUFS && err != ENOMEM)
         return;
     if (is_first_hit(a))
         log_error("%s: cannot accept: %s: clients wait in the backlog until there is room",
-                  a->listener->name, err_text(-err));
+                  acceptor_name(a), err_text(-err));
     pause_for(a, RETRY_MS);
 }
 
@@ -364,8 +436,8 @@ static void refuse(struct acceptor *a, struct stream *accepted, const struct add
     atomic_fetch_add(&a->listener->limited, 1);
     unsigned long long n = atomic_fetch_add(&a->listener->refused, 1) + 1;
     if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
-        log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)", a->listener->name,
-                 a->listener->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);
+        log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)", acceptor_name(a),
+                 a->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);
 }
 
 /* Accepts one client into `s`. Its address is a struct addr: AF_UNIX carries no path. Returns 0 or
@@ -398,12 +470,12 @@ static bool accept_one(struct acceptor *a)
     struct addr client;
     if (!admit(a))
         return false;
-    uint64_t delay_ms = l->config->limits.rate ? rate_delay_ms(l, a->worker->loop.now_ns) : 0;
+    uint64_t delay_ms = a->config->limits.rate ? rate_delay_ms(l, a->worker->loop.now_ns) : 0;
     if (delay_ms) {
         give_back(a);
         if (is_first_hit(a))
-            log_warn("%s: max-rate %u reached: further clients wait in the backlog", l->name,
-                     l->config->limits.rate);
+            log_warn("%s: max-rate %u reached: further clients wait in the backlog",
+                     acceptor_name(a), a->config->limits.rate);
         pause_for(a, delay_ms);
         return false;
     }
@@ -412,16 +484,17 @@ static bool accept_one(struct acceptor *a)
         accept_failed(a, -err);
         return err == -ECONNABORTED || err == -EINTR || err == -EPROTO;
     }
-    if (l->clients && !clients_enter(l->clients, &client, l->config->limits.per_ip)) {
+    bool counted = a->config->limits.per_ip != 0;
+    if (counted && !clients_enter(l->clients, &client, a->config->limits.per_ip)) {
         refuse(a, &accepted, &client);
         return true;
     }
     loop_served_prompt(&a->worker->loop);
     if (client.sa.sa_family == AF_UNIX)
-        set_options(accepted.entry.fd, &l->config->socket, AF_UNIX);
-    err = conn_start(a->worker, l, &accepted, &client);
+        set_options(accepted.entry.fd, &a->config->socket, AF_UNIX);
+    err = conn_start(a, &accepted, &client, counted);
     if (err && is_first_hit(a))
-        log_error("%s: cannot serve a client: %s", l->name, err_text(err));
+        log_error("%s: cannot serve a client: %s", acceptor_name(a), err_text(err));
     if (err)
         pause_for(a, RETRY_MS);
     return err == 0;
@@ -433,30 +506,79 @@ static void on_client(struct poller_entry *entry, unsigned events)
     accept_one(container_of(entry, struct acceptor, entry));
 }
 
+static void free_acceptor(struct loop_task *task)
+{
+    struct acceptor *a = container_of(task, struct acceptor, free_task);
+    listener_drop(a->listener);
+    free(a);
+}
+
+/* A descriptor of its own for worker `w`, or a negative errno; -1 in a virtual network. */
+static int copy_socket(const struct listener *l, const struct worker *w)
+{
+    int fd = fcntl(l->fds[l->n_fds > 1 ? w->index : 0], F_DUPFD_CLOEXEC, 3);
+    return fd < 0 ? -errno : fd;
+}
+
+struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
+{
+    struct acceptor *a = calloc(1, sizeof *a);
+    int fd = -1;
+    *err = a ? 0 : -ENOMEM;
+    if (a && !w->loop.options.vnet) {
+        fd = copy_socket(l, w);
+        *err = fd < 0 ? fd : 0;
+    }
+    if (*err) {
+        free(a);
+        return NULL;
+    }
+    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = fd},
+                           .listener = listener_hold(l),
+                           .worker = w,
+                           .free_task.run = free_acceptor};
+    list_init(&a->free_task.node);
+    timer_init(&a->retry, on_retry);
+    return a;
+}
+
 static int start_virtual(struct acceptor *a)
 {
     return vnet_listen(a->worker->loop.options.vnet, a->listener->text, VNET_WINDOW_BYTES,
                        &a->entry, &a->port);
 }
 
-int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w)
+int acceptor_start(struct acceptor *a, const struct config_listener *config)
 {
-    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = -1}, .listener = l, .worker = w};
-    timer_init(&a->retry, on_retry);
-    if (w->loop.options.vnet)
+    a->config = config;
+    if (a->worker->loop.options.vnet)
         return start_virtual(a);
-    int fd = dup(l->fds[l->n_fds > 1 ? w->index : 0]);
-    if (fd < 0)
-        return -errno;
-    a->entry.fd = fd;
-    return poller_add_level(&w->loop.poller, &a->entry, POLLER_IN);
+    return poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
 }
 
-void acceptor_stop(struct acceptor *a)
+static bool same_socket(const struct config_socket *a, const struct config_socket *b)
 {
-    if (!a->worker) /* never started */
-        return;
-    timers_stop(&a->worker->loop.timers, &a->retry);
+    return a->nodelay == b->nodelay && a->keepalive_s == b->keepalive_s &&
+           a->rcvbuf_bytes == b->rcvbuf_bytes && a->sndbuf_bytes == b->sndbuf_bytes &&
+           a->backlog == b->backlog;
+}
+
+void acceptor_use(struct acceptor *a, const struct config_listener *config)
+{
+    const struct config_socket *o = &config->socket;
+    if (a->entry.fd >= 0 && !same_socket(&a->config->socket, o)) {
+        set_options(a->entry.fd, o, a->listener->address.sa.sa_family);
+        listen(a->entry.fd, (int)(o->backlog ? o->backlog : BACKLOG));
+    }
+    a->config = config;
+    acceptor_resume(a); /* the limits may be higher now */
+}
+
+/* No timer and no virtual port is left. */
+static void stop(struct acceptor *a)
+{
+    if (timer_is_active(&a->retry))
+        timers_stop(&a->worker->loop.timers, &a->retry);
     if (a->port)
         vnet_port_close(a->port);
     a->port = NULL;
@@ -467,7 +589,7 @@ void acceptor_drain(struct acceptor *a)
     timers_stop(&a->worker->loop.timers, &a->retry);
     while (!a->paused && accept_one(a))
         ;
-    acceptor_stop(a);
+    stop(a);
     if (a->entry.fd < 0)
         return;
     /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll
@@ -475,4 +597,15 @@ void acceptor_drain(struct acceptor *a)
     int fd = a->entry.fd;
     poller_remove(&a->worker->loop.poller, &a->entry);
     close(fd);
+}
+
+void acceptor_free(struct acceptor *a)
+{
+    stop(a);
+    if (a->entry.fd >= 0)
+        close(a->entry.fd);
+    if (a->config)
+        loop_defer(&a->worker->loop, &a->free_task);
+    else
+        free_acceptor(&a->free_task);
 }

@@ -12,27 +12,10 @@
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/base/units.h"
-#include "penstock/proxy/listener.h"
 #include "penstock/proxy/notify.h"
-#include "penstock/proxy/worker.h"
+#include "server_priv.h"
 
-enum { N_SIGNALS = 4 };
-static const int signals[N_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-
-struct server {
-    const struct config *config;
-    struct server_counts counts;
-    struct listener *listeners;
-    size_t n_open; /* listeners that are open */
-    struct worker *workers;
-    uint32_t n_workers; /* that are initialised */
-    uv_loop_t loop;
-    uv_signal_t signals[N_SIGNALS];
-    uv_timer_t drain; /* the end of patience after TERM */
-    uv_async_t ended; /* a worker's thread is about to end */
-    atomic_uint n_ended;
-    enum worker_order order;
-};
+static const int signals[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
 /* --- descriptors
  * ------------------------------------------------------------------------------------------- */
@@ -61,7 +44,7 @@ static unsigned long room(const struct config *c)
 
 static int check_descriptors(struct server *s, char *why, size_t why_cap)
 {
-    const struct config *c = s->config;
+    const struct config *c = s->version.config;
     unsigned long fit = room(c);
     if (fit == 0 || c->max_conns > fit) {
         unsigned long need = (2ul * c->max_conns + own_descriptors(c)) / 9 * 10 + 10;
@@ -78,25 +61,39 @@ static int check_descriptors(struct server *s, char *why, size_t why_cap)
 /* --- start
  * ---------------------------------------------------------------------------------------------- */
 
-int server_new(const struct config *config, struct server **out)
+/* On the worker's thread. */
+static void on_worker_ended(void *arg)
 {
+    struct server *s = arg;
+    atomic_fetch_add(&s->n_ended, 1);
+    uv_async_send(&s->ended);
+}
+
+int server_new(struct version *version, struct server **out)
+{
+    const struct config *config = version->config;
     struct server *s = calloc(1, sizeof *s);
+    int err = -ENOMEM;
     if (!s)
-        return -ENOMEM;
-    int err = uv_loop_init(&s->loop);
+        goto fail_memory;
+    err = uv_loop_init(&s->loop);
     if (err)
         goto fail_loop;
-    s->config = config;
+    s->version = *version;
+    s->number = 1;
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
     s->workers = calloc(config->workers, sizeof *s->workers);
-    s->listeners = calloc(config->n_listeners, sizeof *s->listeners);
-    if (!s->workers || !s->listeners)
+    if (!s->workers)
         goto fail;
     for (; s->n_workers < config->workers; s->n_workers++) {
-        err = worker_init(&s->workers[s->n_workers], s->n_workers, config, &s->counts);
+        struct worker *w = &s->workers[s->n_workers];
+        err = worker_init(w, s->n_workers, config, &s->counts);
         if (err)
             goto fail;
+        w->on_changed = server_worker_changed;
+        w->on_ended = on_worker_ended;
+        w->arg = s;
     }
     *out = s;
     return 0;
@@ -106,51 +103,25 @@ fail:
     return err;
 fail_loop:
     free(s);
+fail_memory:
+    version_deinit(version);
     return err;
-}
-
-int server_load_policies(struct server *s, const struct policy_factory *factory, char *why,
-                         size_t why_cap)
-{
-    for (uint32_t i = 0; factory && i < s->n_workers; i++) {
-        struct worker *w = &s->workers[i];
-        int err = factory->make(factory->arg, i, &w->loop, &w->policies, why, why_cap);
-        if (err)
-            return err;
-    }
-    return 0;
-}
-
-static void close_listeners(struct server *s)
-{
-    while (s->n_open)
-        listener_close(&s->listeners[--s->n_open]);
 }
 
 int server_bind(struct server *s, char *why, size_t why_cap)
 {
+    struct listeners none = {0};
     int err = check_descriptors(s, why, why_cap);
-    for (size_t i = 0; !err && i < s->config->n_listeners; i++) {
-        err = listener_open(&s->listeners[i], &s->config->listeners[i], s->config->workers, why,
-                            why_cap);
-        if (!err)
-            s->n_open++;
-    }
-    if (err)
-        close_listeners(s);
+    if (!err)
+        err = server_change(s, &s->version, &none, why, why_cap);
     return err;
 }
 
 static void log_listening(const struct server *s)
 {
-    for (size_t i = 0; i < s->n_open; i++) {
-        const struct listener *l = &s->listeners[i];
-        char to[256];
-        log_info("listening on %s -> %s%s", l->text,
-                 l->config->to ? targets_format(l->config->to, to, sizeof to) : "policy",
-                 l->config->bind.bare_port ? " (this machine only; \":PORT\" opens it to others)"
-                                           : "");
-    }
+    const struct config *config = s->version.config;
+    for (size_t i = 0; i < s->listeners.n; i++)
+        server_log_listening(s->listeners.items[i], &config->listeners[i]);
     log_info("%u worker%s, room for %u connections", s->n_workers, s->n_workers == 1 ? "" : "s",
              s->counts.max_conns);
 }
@@ -184,16 +155,16 @@ static void stop(struct server *s, int signum)
 {
     char time[32];
     unsigned left = atomic_load(&s->counts.conns);
-    if (s->order >= WORKER_DRAIN || s->config->drain_ms == 0) {
+    if (s->order >= WORKER_DRAIN || s->version.config->drain_ms == 0) {
         end_now(s);
         return;
     }
     if (left)
         log_info("%s: no new connections; %u open may go on for %s",
                  signum == SIGTERM ? "TERM" : "INT", left,
-                 units_format_time(s->config->drain_ms, time, sizeof time));
+                 units_format_time(s->version.config->drain_ms, time, sizeof time));
     notify_service("STOPPING=1");
-    uv_timer_start(&s->drain, on_drain_over, s->config->drain_ms, 0);
+    uv_timer_start(&s->drain, on_drain_over, s->version.config->drain_ms, 0);
     command_all(s, WORKER_DRAIN);
 }
 
@@ -201,7 +172,7 @@ static void on_signal(uv_signal_t *handle, int signum)
 {
     struct server *s = handle->data;
     if (signum == SIGHUP)
-        log_warn("HUP: reload is not in this version; nothing has changed");
+        server_reload(s, "HUP");
     else if (signum == SIGUSR1)
         log_reopen();
     else
@@ -215,14 +186,6 @@ static void on_ended(uv_async_t *handle)
         uv_stop(&s->loop);
 }
 
-/* On the worker's thread. */
-static void on_worker_ended(void *arg)
-{
-    struct server *s = arg;
-    atomic_fetch_add(&s->n_ended, 1);
-    uv_async_send(&s->ended);
-}
-
 static int open_handles(struct server *s)
 {
     int err = uv_async_init(&s->loop, &s->ended, on_ended);
@@ -231,7 +194,10 @@ static int open_handles(struct server *s)
     s->ended.data = s;
     uv_timer_init(&s->loop, &s->drain);
     s->drain.data = s;
-    for (int i = 0; i < N_SIGNALS; i++) {
+    err = server_open_reload(s);
+    if (err)
+        return err;
+    for (int i = 0; i < SERVER_SIGNALS; i++) {
         uv_signal_init(&s->loop, &s->signals[i]);
         s->signals[i].data = s;
         uv_signal_start(&s->signals[i], on_signal, signals[i]);
@@ -242,20 +208,18 @@ static int open_handles(struct server *s)
 static int start_workers(struct server *s)
 {
     for (uint32_t i = 0; i < s->n_workers; i++) {
-        int err = worker_start(&s->workers[i], s->listeners, s->n_open, on_worker_ended, s);
+        int err = worker_start(&s->workers[i]);
         if (err)
             return err;
     }
-    for (size_t i = 0; i < s->n_open; i++)
-        listener_release(&s->listeners[i]);
     return 0;
 }
 
 static void log_totals(const struct server *s)
 {
-    unsigned long long limited = 0;
-    for (size_t i = 0; i < s->n_open; i++)
-        limited += atomic_load(&s->listeners[i].limited);
+    unsigned long long limited = s->limited_before;
+    for (size_t i = 0; i < s->listeners.n; i++)
+        limited += atomic_load(&s->listeners.items[i]->limited);
     log_info("stopped: %llu connections served, limits reached %llu times",
              (unsigned long long)atomic_load(&s->counts.ids), limited);
 }
@@ -285,8 +249,9 @@ static void close_handle(uv_handle_t *handle, void *arg)
         uv_close(handle, NULL);
 }
 
-int server_run(struct server *s)
+int server_run(struct server *s, const struct version_loader *loader)
 {
+    s->loader = loader;
     int err = open_handles(s);
     if (!err)
         err = start_workers(s);
@@ -309,12 +274,13 @@ int server_run(struct server *s)
 void server_free(struct server *s)
 {
     join_workers(s);
-    close_listeners(s);
+    server_close_listeners(s);
     uv_walk(&s->loop, close_handle, NULL);
     int err = close_loop(s);
     if (err)
         log_error("the main loop did not close cleanly: %s", err_text(err));
-    free(s->listeners);
     free(s->workers);
+    watch_deinit(&s->watch);
+    version_deinit(&s->version);
     free(s);
 }

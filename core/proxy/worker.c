@@ -1,4 +1,4 @@
-/* A worker's life: start, serve, drain, end. */
+/* A worker's life: start, serve, change to another version, drain, end. */
 #include "penstock/proxy/worker.h"
 
 #include <errno.h>
@@ -12,17 +12,191 @@
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/conn.h"
 
-void worker_end_conns(struct worker *w)
+/* --- generations
+ * ------------------------------------------------------------------------------------------- */
+
+static void free_generation(struct generation *g)
+{
+    if (g->policies)
+        g->policies->ops->free(g->policies);
+    config_drop(g->config);
+    free(g);
+}
+
+static void remove_generation(struct worker *w, struct generation *g)
+{
+    list_remove(&g->node);
+    w->n_generations--;
+    free_generation(g);
+}
+
+static void free_generations(struct worker *w)
+{
+    while (!list_is_empty(&w->generations))
+        remove_generation(w, worker_generation(w));
+}
+
+/* Ends connections, those of `only` or all; closed ones whose close hook still waits are left
+ * without it. */
+static void end_conns(struct worker *w, const struct generation *only, const char *detail)
 {
     list_for_each (node, tmp, &w->conns) {
         struct conn *c = container_of(node, struct conn, node);
+        if (only && c->generation != only)
+            continue;
         conn_hold(c); /* dropped below: the close may be the end of it */
-        conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, "");
+        conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, detail);
         if (c->policy)
             c->policy->ops->cancel(c->policy, c); /* close hooks that still wait */
         conn_drop(c);
     }
 }
+
+/* The generation before the newest gets no more connections. */
+static void retire_previous(struct worker *w)
+{
+    struct list *node = worker_generation(w)->node.next;
+    if (node == &w->generations)
+        return;
+    struct generation *previous = container_of(node, struct generation, node);
+    if (previous->n_conns == 0)
+        remove_generation(w, previous);
+    else if (previous->policies)
+        previous->policies->ops->retire(previous->policies);
+    if (w->n_generations > GENERATIONS_MAX) {
+        const struct generation *oldest =
+            container_of(w->generations.prev, struct generation, node);
+        log_warn("version %u has been replaced %d times: ending its %zu connection%s",
+                 oldest->number, GENERATIONS_MAX, oldest->n_conns, oldest->n_conns == 1 ? "" : "s");
+        end_conns(w, oldest, "reload");
+    }
+}
+
+/* --- changes
+ * -----------------------------------------------------------------------------------------------
+ */
+
+struct worker_change *worker_change_new(struct config *config, struct policy_set *policies,
+                                        unsigned number, const size_t *from)
+{
+    struct worker_change *change = calloc(1, sizeof *change);
+    struct generation *g = calloc(1, sizeof *g);
+    struct acceptor **acceptors = calloc(config->n_listeners, sizeof(struct acceptor *));
+    if (!change || !g || !acceptors) {
+        free(change);
+        free(g);
+        free(acceptors);
+        return NULL;
+    }
+    *g = (struct generation){.config = config_hold(config), .policies = policies, .number = number};
+    *change = (struct worker_change){.generation = g, .acceptors = acceptors, .from = from};
+    return change;
+}
+
+void worker_change_free(struct worker_change *change)
+{
+    for (size_t i = 0; i < change->generation->config->n_listeners; i++)
+        if (change->acceptors[i])
+            acceptor_free(change->acceptors[i]);
+    free_generation(change->generation);
+    free(change->acceptors);
+    free(change);
+}
+
+/* Moves the acceptors that are kept from the old array to the new one. */
+static void keep_acceptors(struct worker *w, struct worker_change *change, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (change->from[i] == SIZE_MAX)
+            continue;
+        change->acceptors[i] = w->acceptors[change->from[i]];
+        w->acceptors[change->from[i]] = NULL;
+    }
+}
+
+static void drain_removed(struct worker *w)
+{
+    for (size_t i = 0; i < w->n_acceptors; i++) {
+        if (!w->acceptors[i])
+            continue;
+        acceptor_drain(w->acceptors[i]);
+        acceptor_free(w->acceptors[i]);
+        w->acceptors[i] = NULL;
+    }
+}
+
+static void start_or_use(struct acceptor *a, const struct config_listener *config, bool kept)
+{
+    if (kept) {
+        acceptor_use(a, config);
+        return;
+    }
+    int err = acceptor_start(a, config);
+    if (err)
+        log_error("%s: cannot accept: %s", a->listener->text, err_text(err));
+}
+
+static void apply_change(struct worker *w, struct worker_change *change)
+{
+    const struct config *config = change->generation->config;
+    keep_acceptors(w, change, config->n_listeners);
+    drain_removed(w); /* their last clients belong to the old generation */
+    free(w->acceptors);
+    w->acceptors = change->acceptors;
+    w->n_acceptors = config->n_listeners;
+    list_push(w->generations.next, &change->generation->node); /* before the first */
+    w->n_generations++;
+    if (change->generation->policies)
+        change->generation->policies->ops->activate(change->generation->policies, &w->loop);
+    for (size_t i = 0; i < w->n_acceptors; i++)
+        start_or_use(w->acceptors[i], &config->listeners[i], change->from[i] != SIZE_MAX);
+    retire_previous(w);
+    free(change);
+}
+
+void worker_end_conns(struct worker *w)
+{
+    end_conns(w, NULL, "");
+}
+
+static struct worker_change *next_change(struct worker *w)
+{
+    struct worker_change *change = NULL;
+    uv_mutex_lock(&w->lock);
+    if (!list_is_empty(&w->changes)) {
+        change = container_of(w->changes.next, struct worker_change, node);
+        list_remove(&change->node);
+    }
+    uv_mutex_unlock(&w->lock);
+    return change;
+}
+
+static void apply_changes(struct worker *w)
+{
+    for (struct worker_change *change = next_change(w); change; change = next_change(w)) {
+        apply_change(w, change);
+        if (w->on_changed)
+            w->on_changed(w->arg);
+    }
+}
+
+void worker_open(struct worker *w)
+{
+    apply_changes(w);
+}
+
+void worker_change(struct worker *w, struct worker_change *change)
+{
+    uv_mutex_lock(&w->lock);
+    list_push(&w->changes, &change->node);
+    uv_mutex_unlock(&w->lock);
+    if (w->started)
+        uv_async_send(&w->wake);
+}
+
+/* --- orders
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void stop_if_done(struct worker *w)
 {
@@ -34,9 +208,10 @@ static void on_wake(uv_async_t *handle)
 {
     struct worker *w = handle->data;
     enum worker_order order = (enum worker_order)atomic_load(&w->order);
+    apply_changes(w);
     if (order >= WORKER_DRAIN && w->obeyed < WORKER_DRAIN)
         for (size_t i = 0; i < w->n_acceptors; i++)
-            acceptor_drain(&w->acceptors[i]);
+            acceptor_drain(w->acceptors[i]);
     w->obeyed = order;
     if (order == WORKER_END)
         worker_end_conns(w);
@@ -52,22 +227,33 @@ void worker_command(struct worker *w, enum worker_order order)
 void worker_slot_freed(struct worker *w)
 {
     for (size_t i = 0; i < w->n_acceptors; i++)
-        acceptor_resume(&w->acceptors[i]);
+        if (w->acceptors[i]) /* not while a change is under way */
+            acceptor_resume(w->acceptors[i]);
 }
 
-void worker_conn_freed(struct worker *w)
+void worker_conn_freed(struct worker *w, struct generation *generation)
 {
     w->n_conns--;
+    if (--generation->n_conns == 0 && generation != worker_generation(w))
+        remove_generation(w, generation);
     stop_if_done(w);
 }
 
-static int init(struct worker *w, const struct loop_options *options)
+/* --- life
+ * --------------------------------------------------------------------------------------------------
+ */
+
+static int init(struct worker *w, const struct config *config, const struct loop_options *options)
 {
-    const struct config *config = w->config;
     list_init(&w->conns);
-    int err = loop_init(&w->loop, options);
+    list_init(&w->generations);
+    list_init(&w->changes);
+    int err = uv_mutex_init(&w->lock);
     if (err)
         return err;
+    err = loop_init(&w->loop, options);
+    if (err)
+        goto fail_loop;
     err = uv_async_init(&w->loop.uv, &w->wake, on_wake);
     if (err)
         goto fail_async;
@@ -82,38 +268,34 @@ fail_resolver:
     uv_close((uv_handle_t *)&w->wake, NULL);
 fail_async:
     loop_deinit(&w->loop);
+fail_loop:
+    uv_mutex_destroy(&w->lock);
     return err;
 }
 
 int worker_init(struct worker *w, unsigned index, const struct config *config,
                 struct server_counts *counts)
 {
-    *w = (struct worker){.index = index, .config = config, .counts = counts};
+    *w = (struct worker){.index = index, .counts = counts};
     struct loop_options options = {
         .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
-    return init(w, &options);
+    return init(w, config, &options);
 }
 
 int worker_init_virtual(struct worker *w, const struct config *config, struct server_counts *counts,
                         struct vnet *vnet, uint64_t start_ms)
 {
-    *w = (struct worker){.config = config, .counts = counts};
+    *w = (struct worker){.counts = counts};
     struct loop_options options = {.vnet = vnet, .start_ms = start_ms};
-    return init(w, &options);
-}
-
-static void free_policies(struct worker *w)
-{
-    if (w->policies)
-        w->policies->ops->free(w->policies);
-    w->policies = NULL;
+    return init(w, config, &options);
 }
 
 static void run(void *arg)
 {
     struct worker *w = arg;
+    apply_changes(w);
     loop_run(&w->loop);
-    free_policies(w);
+    free_generations(w);
     w->on_ended(w->arg);
 }
 
@@ -132,28 +314,9 @@ static int create_thread(struct worker *w)
     return err;
 }
 
-int worker_open(struct worker *w, struct listener *listeners, size_t n)
+int worker_start(struct worker *w)
 {
-    w->acceptors = calloc(n, sizeof *w->acceptors);
-    if (!w->acceptors)
-        return -ENOMEM;
-    w->n_acceptors = n;
-    for (size_t i = 0; i < n; i++) {
-        int err = acceptor_start(&w->acceptors[i], &listeners[i], w);
-        if (err)
-            return err;
-    }
-    return 0;
-}
-
-int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
-                 void *arg)
-{
-    w->on_ended = on_ended;
-    w->arg = arg;
-    int err = worker_open(w, listeners, n);
-    if (!err)
-        err = create_thread(w);
+    int err = create_thread(w);
     w->started = err == 0;
     return err;
 }
@@ -162,14 +325,17 @@ int worker_deinit(struct worker *w)
 {
     if (w->started)
         uv_thread_join(&w->thread);
-    free_policies(w);
+    for (struct worker_change *change = next_change(w); change; change = next_change(w))
+        worker_change_free(change);
     for (size_t i = 0; i < w->n_acceptors; i++)
-        acceptor_stop(&w->acceptors[i]);
+        acceptor_free(w->acceptors[i]);
+    free_generations(w);
     resolver_free(w->resolver);
     uv_close((uv_handle_t *)&w->wake, NULL);
     int err = loop_deinit(&w->loop);
     if (err)
         log_error("worker %u: the loop did not close cleanly: %s", w->index, err_text(err));
+    uv_mutex_destroy(&w->lock);
     free(w->acceptors);
     return err;
 }

@@ -263,6 +263,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
         lua_pushcclosure(L, core_now, 1);
         lua_setfield(L, -2, "now");
     }
+    lib_config_open(L, vm);
     lua_pushnil(L);
     lua_pushcclosure(L, text_replace, 1);
     lua_setfield(L, -2, "replace");

@@ -390,7 +390,18 @@ static void free_set(struct policy_set *set)
     vm_free((struct vm *)set); /* its first member */
 }
 
-const struct policy_set_ops policy_lua_set_ops = {.free = free_set};
+static void activate(struct policy_set *set, struct loop *loop)
+{
+    script_activate((struct vm *)set, loop);
+}
+
+static void retire(struct policy_set *set)
+{
+    script_retire((struct vm *)set);
+}
+
+const struct policy_set_ops policy_lua_set_ops = {
+    .activate = activate, .retire = retire, .free = free_set};
 
 struct script_policy *policy_lua_add(struct vm *vm)
 {
@@ -403,6 +414,7 @@ struct script_policy *policy_lua_add(struct vm *vm)
     }
     p->policy.ops = &policy_lua_ops;
     p->vm = vm;
+    p->about = "";
     for (int i = 0; i < HOOK_COUNT; i++)
         p->hooks[i] = LUA_NOREF;
     p->filters[RELAY_UP] = p->filters[RELAY_DOWN] = LUA_NOREF;

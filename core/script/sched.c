@@ -72,8 +72,10 @@ static void task_free(struct task *t)
     list_remove(&t->wait_node);
     list_remove(&t->ready_node);
     list_remove(&t->sibling);
-    timers_stop(&t->vm->loop->timers, &t->wake);
-    timers_stop(&t->vm->loop->timers, &t->limit);
+    if (t->vm->loop) { /* it has been activated */
+        timers_stop(&t->vm->loop->timers, &t->wake);
+        timers_stop(&t->vm->loop->timers, &t->limit);
+    }
     free(t);
 }
 

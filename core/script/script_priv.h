@@ -48,6 +48,7 @@ struct script_policy {
     int filters[2];        /* by direction: the list of its filters, LUA_NOREF without */
     size_t n_filters[2];
     bool pass_on_error; /* on_error = "pass" */
+    const char *about;  /* its hooks and where they stand, for people */
 };
 
 /* ---- connections as Lua sees them (lib_conn.c) ---- */
@@ -317,12 +318,12 @@ struct vm {
     lua_State *L;
     struct heap heap;
     const char *stack_base; /* where the C stack stood when Lua was entered, NULL before */
-    struct loop *loop;
-    struct task *current;             /* running now */
-    struct task *entering;            /* argument of the door */
-    struct list idle, busy;           /* struct task */
-    struct list sockets;              /* struct script_socket that belong to no connection */
-    struct list closing;              /* struct script_conn: to be closed once Lua is left */
+    struct loop *loop;      /* NULL until it is activated */
+    struct task *current;   /* running now */
+    struct task *entering;  /* argument of the door */
+    struct list idle, busy; /* struct task */
+    struct list sockets;    /* struct script_socket that belong to no connection */
+    struct list closing;    /* struct script_conn: to be closed once Lua is left */
     struct list dirty, dirty_sockets; /* struct script_conn, script_socket: hooks have put bytes
                                          there that are not yet written */
     struct list ready;                /* struct task: to be started, woken or cancelled */
@@ -331,6 +332,7 @@ struct vm {
     bool settling;    /* vm_settle() is on the stack */
     bool answered;    /* the wait of the task entered last has been answered */
     bool loading;     /* the file runs */
+    bool want_jit;    /* ps.options{ jit = true } */
     bool traceback;   /* sched_protect(): add one */
     bool budget;      /* the count hook is installed */
     bool over_budget; /* it has fired for this run */
@@ -341,6 +343,8 @@ struct vm {
     const struct script_options *options; /* while loading */
     struct shared *shared;                /* of all workers, or own_shared */
     struct shared *own_shared;            /* NULL but in a VM that was given none */
+    const char *globals;                  /* names of those that policies have, for checks */
+    const char *configured;               /* what the file configured; "" before */
     int dirs[2];                          /* "up", "down" */
     /* Registry references. */
     int door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
@@ -375,10 +379,18 @@ struct rate_shared *lib_bucket_key_at(lua_State *L, int arg);
  * raise. */
 void lib_log_push(lua_State *L, uint64_t conn_id);
 
+/* Adds the C functions under ps.listen and ps.options to the table on the top. May raise. */
+void lib_config_open(lua_State *L, struct vm *vm);
+
 /* Makes the binary's own modules, all but "penstock", known to require. May raise. */
 void vm_preload_modules(lua_State *L);
 /* Pushes the function that the module `name` of the binary is, not run yet. May raise. */
 void vm_load_module(lua_State *L, const char *name);
+/* The VM goes into force, on its worker's thread: what waits may be started now. */
+void script_activate(struct vm *vm, struct loop *loop);
+/* A later version has replaced it; connections that have it may live on for long. */
+void script_retire(struct vm *vm);
+
 /* Frees the VM and everything in it. */
 void vm_free(struct vm *vm);
 

@@ -113,7 +113,7 @@ struct peer *peer_connect(struct world *w, const struct addr *from, size_t windo
     if (!p)
         return NULL;
     snprintf(p->name, sizeof p->name, "client %s", addr_format(from, text, sizeof text));
-    if (vnet_connect_port(w->worker.acceptors[0].port, &p->stream, from)) {
+    if (vnet_connect_port(w->worker.acceptors[0]->port, &p->stream, from)) {
         peer_free(p);
         return NULL;
     }

@@ -163,20 +163,44 @@ static int make_config(struct world *w, const struct world_options *o, char *why
     return o->to ? world_default_to(w, o->to, why, why_cap) : 0;
 }
 
+static const size_t all_new[] = {SIZE_MAX};
+
+/* Takes over the policies. */
+static int change_to(struct world *w, struct policy_set *policies)
+{
+    struct worker_change *change = worker_change_new(&w->config, policies, 1, all_new);
+    if (!change) {
+        policies->ops->free(policies);
+        return -ENOMEM;
+    }
+    int err;
+    change->acceptors[0] = acceptor_new(w->listener, &w->worker, &err);
+    if (err) {
+        worker_change_free(change);
+        return err;
+    }
+    worker_change(&w->worker, change);
+    worker_open(&w->worker);
+    return 0;
+}
+
 static int open_worker(struct world *w, const struct world_options *o, char *why, size_t why_cap)
 {
     struct script_options options = {
         .path = o->path, .unsafe = o->unsafe, .seed = o->seed, .clock = &w->worker.loop};
-    int err = script_load(&options, &w->worker.loop, &w->worker.policies, why, why_cap);
+    struct policy_set *policies;
+    int err = script_load(&options, &policies, why, why_cap);
     if (err)
         return err;
+    if (policies->n > 1) /* it has a listener of its own */
+        w->config.listeners[0].policy = 1;
+    config_settle(&w->config);
     err = listener_open_virtual(&w->listener, &w->config.listeners[0], w->worker.loop.now_ns);
-    if (err)
+    if (err) {
+        policies->ops->free(policies);
         return err;
-    err = worker_open(&w->worker, &w->listener, 1);
-    if (err)
-        listener_close(&w->listener);
-    return err;
+    }
+    return change_to(w, policies);
 }
 
 static struct world *world_new(struct testbed *bed, const struct world_options *o)
@@ -224,6 +248,8 @@ int world_open(struct testbed *bed, const struct world_options *o, struct world 
 
 fail_worker:
     worker_deinit(&w->worker);
+    if (w->listener)
+        listener_drop(w->listener);
 fail_config:
     config_deinit(&w->config);
     vnet_free(w->vnet);
@@ -282,7 +308,7 @@ void world_close(struct world *w)
     peers_close(w);
     world_settle(w);
     worker_deinit(&w->worker);
-    listener_close(&w->listener);
+    listener_drop(w->listener);
     vnet_free(w->vnet);
     config_deinit(&w->config);
     list_for_each (node, tmp, &w->ended)

@@ -52,7 +52,7 @@ struct world {
     struct worker worker;
     struct config config;
     struct server_counts counts;
-    struct listener listener;
+    struct listener *listener;
     struct list services, peers, ended; /* service, peer, world_access */
     struct buf log, errors;             /* lines, each with its 0; `errors` are of hooks */
     uint64_t start_ms, opened_ms;       /* its clock and the bed's when it began */

@@ -76,80 +76,60 @@ static void open_penstock(lua_State *L, struct vm *vm)
     vm->reply_meta = take_ref(L, "reply_meta");
     vm->pass = take_ref(L, "pass");
     vm->cancelled = take_ref(L, "cancelled");
-    lua_getfield(L, -1, "check"); // stack: …, ps, internals, check
+    lua_getfield(L, -1, "globals"); // stack: …, ps, internals, globals
+    vm->globals = luaL_checkstring(L, -1);
+    luaL_ref(L, LUA_REGISTRYINDEX); /* as long as the VM */
+    lua_getfield(L, -1, "finish");  // stack: …, ps, internals, finish
     lua_insert(L, -3);
-    lua_pop(L, 1); // stack: …, check, ps
+    lua_pop(L, 1); // stack: …, finish, ps
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_insert(L, -2);
     lua_setfield(L, -2, "penstock");
-    lua_pop(L, 1); // stack: …, check
+    lua_pop(L, 1); // stack: …, finish
 }
 
-/* ---- the policy ---- */
+/* ---- the file ---- */
 
-static void push_hook_names(lua_State *L)
-{
-    lua_createtable(L, HOOK_COUNT, 0);
-    for (int i = 0; i < HOOK_COUNT; i++) {
-        lua_pushstring(L, policy_hook_name((enum policy_hook)i));
-        lua_rawseti(L, -2, i + 1);
-    }
-}
-
-/* Takes the list of a direction's filters from the policy table on the top. */
-static void take_filters(lua_State *L, struct script_policy *p, int dir)
-{
-    lua_getfield(L, -1, dir == RELAY_UP ? "up" : "down");
-    size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
-    if (!n) {
-        lua_pop(L, 1);
-        return;
-    }
-    p->filters[dir] = luaL_ref(L, LUA_REGISTRYINDEX);
-    p->n_filters[dir] = n;
-    p->policy.filters[dir] = true;
-}
-
-/* Takes the hooks of the policy table on the top. */
-static void take_hooks(lua_State *L, struct vm *vm)
-{
-    struct script_policy *p = policy_lua_add(vm);
-    if (!p)
-        luaL_error(L, "not enough memory");
-    for (int i = 0; i < HOOK_COUNT; i++) {
-        lua_pushstring(L, policy_hook_name((enum policy_hook)i));
-        lua_rawget(L, -2);
-        if (lua_isnil(L, -1)) {
-            lua_pop(L, 1);
-            continue;
-        }
-        p->hooks[i] = luaL_ref(L, LUA_REGISTRYINDEX);
-        p->policy.hooks |= 1u << i;
-    }
-    for (int dir = RELAY_UP; dir <= RELAY_DOWN; dir++)
-        take_filters(L, p, dir);
-}
-
-static void run_file(lua_State *L, struct vm *vm)
+static void load_file(lua_State *L, struct vm *vm)
 {
     const char *path = vm->options->path;
-    // stack: …, check
-    int status = luaL_loadfilex(
-        L, path, vm->options->unsafe ? NULL : "t"); // stack: …, check, chunk or message
+    script_files_add(vm->options->files, path);
+    int status = luaL_loadfilex(L, path,
+                                vm->options->unsafe ? NULL : "t"); // stack: …, chunk or message
     if (status && strstr(lua_tostring(L, -1), "wrong mode"))
         luaL_error(L, "%s is bytecode, which is loaded with --unsafe-lua only", path);
     if (status)
         lua_error(L);
+}
+
+/* Runs it, and the function `finish` of lua/penstock/listen.lua, popped, with what it returned. */
+static void run_file(lua_State *L, struct vm *vm)
+{
+    const struct script_options *o = vm->options;
+    if (!policy_lua_add(vm)) /* number 0 */
+        luaL_error(L, "not enough memory");
+    load_file(L, vm);     // stack: …, finish, chunk
     vm->traceback = true; /* from here on it tells something */
     vm->loading = true;
-    lua_pushstring(L, path);
-    lua_call(L, 1, 1); // stack: …, check, policy
+    lua_pushstring(L, o->path);
+    lua_call(L, 1, 1); // stack: …, finish, value
     vm->loading = false;
     vm->traceback = false;
-    lua_pushstring(L, path);
-    push_hook_names(L);
-    lua_call(L, 3, 1); // stack: …, policy
-    take_hooks(L, vm);
+    lua_pushstring(L, o->path);
+    lua_pushboolean(L, o->config);
+    lua_pushboolean(L, o->operands);
+    lua_pushboolean(L, o->target);
+    lua_call(L, 5, 1); // stack: …, text
+    vm->configured = luaL_checkstring(L, -1);
+    luaL_ref(L, LUA_REGISTRYINDEX); /* as long as the VM */
+}
+
+/* The option was given by the file itself. */
+static void switch_jit_on(lua_State *L, struct vm *vm)
+{
+    vm->budget = false;
+    lua_sethook(L, NULL, 0, 0);
+    luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
 }
 
 /* Everything that may raise; called protected. */
@@ -166,8 +146,10 @@ static int load_body(lua_State *L)
     lua_pushliteral(L, "down");
     vm->dirs[RELAY_DOWN] = luaL_ref(L, LUA_REGISTRYINDEX);
     vm_preload_modules(L);
-    open_penstock(L, vm); // stack: vm, check
+    open_penstock(L, vm); // stack: vm, finish
     run_file(L, vm);
+    if (vm->want_jit)
+        switch_jit_on(L, vm);
     return 0;
 }
 
@@ -186,14 +168,14 @@ static void seed_random(struct vm *vm, uint64_t seed)
     }
 }
 
-static struct vm *vm_new(const struct script_options *options, struct loop *loop)
+static struct vm *vm_new(const struct script_options *options)
 {
     struct vm *vm = calloc(1, sizeof *vm);
     if (!vm)
         return NULL;
     vm->set.ops = &policy_lua_set_ops;
-    vm->loop = loop;
     vm->options = options;
+    vm->configured = "";
     vm->budget = !options->jit;
     list_init(&vm->idle);
     list_init(&vm->busy);
@@ -201,7 +183,6 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     list_init(&vm->dirty);
     list_init(&vm->dirty_sockets);
     list_init(&vm->sockets);
-    vm->active = true;
     list_init(&vm->ready);
     list_init(&vm->run_ready.node);
     report_init(vm);
@@ -218,11 +199,11 @@ static struct vm *vm_new(const struct script_options *options, struct loop *loop
     return vm;
 }
 
-int script_load(const struct script_options *options, struct loop *loop, struct policy_set **out,
-                char *why, size_t why_cap)
+int script_load(const struct script_options *options, struct policy_set **out, char *why,
+                size_t why_cap)
 {
     *out = NULL;
-    struct vm *vm = vm_new(options, loop);
+    struct vm *vm = vm_new(options);
     if (!vm) {
         snprintf(why, why_cap, "out of memory for a Lua VM");
         return -ENOMEM;
@@ -237,6 +218,18 @@ int script_load(const struct script_options *options, struct loop *loop, struct 
     return 0;
 }
 
+void script_activate(struct vm *vm, struct loop *loop)
+{
+    vm->loop = loop;
+    sched_activate(vm);
+}
+
+void script_retire(struct vm *vm)
+{
+    lua_gc(vm->L, LUA_GCCOLLECT,
+           0); /* it will allocate little from now on, and so collect little */
+}
+
 void vm_free(struct vm *vm)
 {
     lib_socket_close_all(&vm->sockets);
@@ -246,6 +239,16 @@ void vm_free(struct vm *vm)
     policy_lua_free_all(vm);
     shared_free(vm->own_shared);
     free(vm);
+}
+
+const char *script_configured(const struct policy_set *set)
+{
+    return ((const struct vm *)set)->configured; /* its first member */
+}
+
+const char *script_hooks(const struct policy_set *set, size_t number)
+{
+    return ((const struct script_policy *)policy_set_get(set, number))->about;
 }
 
 const char *script_engine(void)

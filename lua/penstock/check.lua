@@ -7,33 +7,13 @@ local function example(file)
   return ('end %s with  return { connect = function(conn) return "host:port" end }'):format(file)
 end
 
--- policy(value, file, hooks) -> value. `hooks` is the list of hook names.
-function check.policy(value, file, hooks)
+-- policy(value, file) -> value, which the file returned. What is in it is lua/penstock/compose.lua's to check.
+function check.policy(value, file)
   if type(value) ~= "table" then
     error(("%s returned %s, but a policy is a table of hooks: %s"):format(file,
       value == nil and "nothing" or "a " .. type(value), example(file)), 0)
   end
-  local known = {}
-  for _, name in ipairs(hooks) do known[name] = true end
-  known.filter = true
-  for key, hook in next, value do
-    if not known[key] then
-      local near = nearest(key, hooks)
-      error(('%s: unknown hook %s%s; the hooks are %s'):format(file,
-        type(key) == "string" and ('"%s"'):format(key) or ("[%s]"):format(tostring(key)),
-        near and (', did you mean "%s"?'):format(near) or "", table.concat(hooks, ", ")), 0)
-    end
-    if key ~= "filter" and type(hook) ~= "function" then
-      error(('%s: the hook "%s" is a %s, but must be a function: %s = function(conn) … end'):format(file, key,
-        type(hook), key), 0)
-    end
-  end
-  local all = {}
-  for key, hook in next, value do all[key] = hook end
-  if value.filter then
-    all.up, all.down = value.filter.up and { value.filter.up }, value.filter.down and { value.filter.down }
-  end
-  return all
+  return value
 end
 
 -- keys(value, call, names): a table of options with no key but `names`; raises at `level` of the caller.

@@ -65,6 +65,7 @@ require "penstock.tasks"(ps, core, time_ms)
 require "penstock.tcp"(ps, core, stream_methods, time_ms)
 require "penstock.conn"(ps, core, time_ms)
 require "penstock.shared"(ps, core, time_ms)
+local finish = require "penstock.listen"(ps, core)
 
 -- Lua's own libraries.
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)
@@ -80,9 +81,16 @@ function _G.print(...)
   core.write(table.concat(parts, " ", 1, n))
 end
 
+require "penstock.files"(_G, core.note_file)
 package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(core.folder, core.folder, package.path)
 if not core.unsafe then
   require "penstock.sandbox"(_G, core.buffer_methods)
 end
 
-return ps, { deny_meta = deny_meta, reply_meta = reply_meta, pass = ps.PASS, cancelled = ps.CANCELLED, check = check.policy }
+local globals = {}
+for name in pairs(_G) do globals[#globals + 1] = name end
+
+return ps, {
+  deny_meta = deny_meta, reply_meta = reply_meta, pass = ps.PASS, cancelled = ps.CANCELLED, finish = finish,
+  globals = table.concat(globals, " "),
+}

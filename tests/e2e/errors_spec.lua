@@ -29,7 +29,6 @@ describe("wrong command lines (status 2):", function()
     { "a word that is none of its words", { "--mode", "fast", "0", "h:1" }, "write auto, copy or splice" },
     { "an option without its value", { "0", "h:1", "--idle-timeout" }, "--idle-timeout needs a value" },
     { "a LISTEN without TARGET", { "8080" }, 'LISTEN "8080" has no TARGET' },
-    { "a policy without LISTEN", { "-p", "guard.lua" }, "needs a LISTEN and a TARGET" },
     { "a policy as operand", { "guard.lua", "0", "h:1" }, "write -p guard.lua" },
     { "a port out of range", { "99999", "h:1" }, '"99999" is not a port' },
     { "a TARGET without port", { "0", "host" }, '"host" has no port: write host:5432' },

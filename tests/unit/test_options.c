@@ -243,9 +243,9 @@ static void test_all_ports_there_are_can_be_listened_to(void **state)
 static void test_the_same_address_twice_is_refused(void **state)
 {
     (void)state;
-    assert_refused("8080 a:1 127.0.0.1:8080 b:2", "LISTEN 127.0.0.1:8080 is given twice");
-    assert_refused("9000-9010 a:1 9005 b:2", "LISTEN 127.0.0.1:9005 is given twice");
-    assert_refused("unix:/s,unix:/s a:1", "LISTEN unix:/s is given twice");
+    assert_refused("8080 a:1 127.0.0.1:8080 b:2", "the address 127.0.0.1:8080 is given twice");
+    assert_refused("9000-9010 a:1 9005 b:2", "the address 127.0.0.1:9005 is given twice");
+    assert_refused("unix:/s,unix:/s a:1", "the address unix:/s is given twice");
 }
 
 static void test_port_0_may_be_asked_for_more_than_once(void **state)
@@ -283,7 +283,7 @@ static void test_no_argument_at_all_is_its_own_case(void **state)
 static void test_later_subcommands_and_options_are_told_apart_from_mistakes(void **state)
 {
     (void)state;
-    static const char *const planned[] = {"run", "check", "test", "ctl", "top", "toxiproxy"};
+    static const char *const planned[] = {"test", "ctl", "top", "toxiproxy"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         assert_refused_saying(planned[i], "is not in this version");
         char line[64];
@@ -293,6 +293,19 @@ static void test_later_subcommands_and_options_are_told_apart_from_mistakes(void
     assert_refused("--tls 8080 a:1", "--tls is not in this version");
     assert_refused("--admin=unix:/x 8080 a:1", "--admin is not in this version");
     accept_line("8080 test:1"); /* a host may be called so */
+}
+
+static void test_run_and_check_take_one_file(void **state)
+{
+    (void)state;
+    assert_refused("run", "penstock run takes one file: penstock run penstock.lua");
+    assert_refused("run a.lua 8080 h:1",
+                   "penstock run takes one file: penstock run penstock.lua; its "
+                   "listeners are in the file");
+    assert_refused_saying("check", "penstock check takes one file");
+    assert_refused_saying("-p guard.lua run a.lua",
+                          "takes a configuration or -p guard.lua, not both");
+    assert_refused_saying("run a.lua", "a.lua has no listener: ps.listen{");
 }
 
 /* ---- policies ---- */
@@ -331,7 +344,8 @@ static void test_a_policy_without_its_option_is_recognised(void **state)
 {
     (void)state;
     assert_refused("guard.lua 8080 a:1",
-                   "\"guard.lua\" is no address; if it is a policy, write -p guard.lua");
+                   "\"guard.lua\" is no address; if it is a policy, write -p guard.lua; if it is a "
+                   "configuration, penstock run guard.lua");
 }
 
 static void test_two_policies_are_refused(void **state)
@@ -820,6 +834,7 @@ int main(void)
         cmocka_unit_test(test_a_listener_without_target_is_refused_with_an_example),
         cmocka_unit_test(test_no_argument_at_all_is_its_own_case),
         cmocka_unit_test(test_later_subcommands_and_options_are_told_apart_from_mistakes),
+        cmocka_unit_test(test_run_and_check_take_one_file),
         cmocka_unit_test(test_a_policy_may_name_the_destination),
         cmocka_unit_test(test_a_policy_may_have_a_target_too),
         cmocka_unit_test(test_no_target_without_a_policy_is_refused),

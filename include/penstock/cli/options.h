@@ -51,16 +51,44 @@ const struct option_spec *options_find(const char *name);
 const char *options_nearest(const char *typed);
 
 enum options_result {
-    OPTIONS_RUN,     /* *config says what to serve; config_deinit() it */
+    OPTIONS_RUN,     /* there is something to do */
     OPTIONS_HELP,    /* --help was asked for */
     OPTIONS_VERSION, /* --version was asked for */
     OPTIONS_NOTHING, /* no argument at all */
     OPTIONS_WRONG,   /* `why` says what is wrong and what would be right */
 };
 
-/* Reads argv (argv[0] is skipped, the array is not reordered). Prints nothing. But for OPTIONS_RUN,
- * *config is empty.
+enum options_command {
+    COMMAND_FORWARD, /* penstock [-p POLICY.lua] [LISTEN TARGET]… */
+    COMMAND_RUN,     /* penstock run CONFIG.lua */
+    COMMAND_CHECK,   /* penstock check CONFIG.lua, or with -p as above */
+};
+
+/* A command line that has been read, and what the script that it names adds to it. */
+struct options;
+struct script_options;
+struct script_sink;
+
+/* Reads argv (argv[0] is skipped, the array is not reordered). Prints nothing. *out, for
+ * options_free(), is there for OPTIONS_RUN only.
  * --help and --version win over what stands after them, as GNU programs do. */
+enum options_result options_read(int argc, char *const argv[], struct options **out, char *why,
+                                 size_t why_cap);
+void options_free(struct options *o);
+
+enum options_command options_command(const struct options *o);
+/* What is known so far; listeners of the script come with options_finish(). Valid until then. */
+const struct config *options_config(const struct options *o);
+/* Fills what script_load() must know of the command line; strings belong to `o`. False when there
+ * is no script to load. */
+bool options_script(const struct options *o, struct script_options *out);
+/* The sink that adds what the script configures to `o`. */
+struct script_sink options_sink(struct options *o);
+/* Moves the whole configuration to *out, for config_deinit(); `o` is left without one. 0, or a
+ * negative error with a message in `why`. */
+int options_finish(struct options *o, struct config *out, char *why, size_t why_cap);
+
+/* All of it, where no script is loaded. But for OPTIONS_RUN, *config is empty. */
 enum options_result options_parse(int argc, char *const argv[], struct config *config, char *why,
                                   size_t why_cap);
 

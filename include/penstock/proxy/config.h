@@ -3,11 +3,13 @@
 #ifndef PENSTOCK_PROXY_CONFIG_H
 #define PENSTOCK_PROXY_CONFIG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "penstock/base/addr.h"
 #include "penstock/base/log.h"
+#include "penstock/net/dial.h"
 #include "penstock/net/relay.h"
 #include "penstock/proxy/targets.h"
 
@@ -47,14 +49,16 @@ struct config_listener {
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_socket socket;
-    enum relay_choice relay; /* auto, copy or splice */
-    size_t policy;           /* number of its policy in each worker's policy_set */
+    struct dial_socket dial_socket; /* the same towards the upstream: config_settle() */
+    enum relay_choice relay;        /* auto, copy or splice */
+    size_t policy;                  /* number of its policy in each worker's policy_set */
 };
 
 struct config {
     struct config_listener *listeners;
     size_t n_listeners;
-    char *policy;       /* path of the policy file, NULL without */
+    char *policy;       /* path of the file with the policy or the configuration, NULL without */
+    bool watch;         /* reload when a file that was read has changed */
     uint32_t workers;   /* threads, at least 1 */
     uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: what ulimit -n has
                            room for */
@@ -67,11 +71,22 @@ struct config {
     bool unsafe_lua; /* open all Lua libraries to the policy */
     bool jit;        /* compile policies (then they cannot be interrupted) */
     struct log_options log; /* strings owned */
+    atomic_uint refs;       /* 1 at first */
 };
+
+/* One on the heap with one reference and every default; NULL when out of memory. */
+struct config *config_new(void);
+/* References are counted atomically: each generation of a worker has one. */
+struct config *config_hold(struct config *c);
+/* Frees at the last; NULL is fine. */
+void config_drop(struct config *c);
 
 /* Sets every default; no listener. */
 void config_init(struct config *c);
 void config_deinit(struct config *c);
+
+/* Derives what follows from other fields, once all are set. */
+void config_settle(struct config *c);
 
 /* Appends a listener with default limits, timeouts and socket options. Returns it (valid until the
  * next call), or NULL when out of memory. */

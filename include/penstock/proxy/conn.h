@@ -16,7 +16,9 @@
 #include "penstock/proxy/reason.h"
 #include "penstock/proxy/targets.h"
 
+struct acceptor;
 struct config_listener;
+struct generation;
 struct config_timeouts;
 struct listener;
 struct worker;
@@ -54,12 +56,13 @@ struct conn {
     struct list node; /* in worker->conns */
     struct worker *worker;
     struct listener *listener;
-    const struct config_listener *config; /* its listener's, as it was when it was accepted */
+    struct generation *generation;        /* the newest when it was accepted; it holds: */
+    const struct config_listener *config; /* its listener's */
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;
     struct addr upstream_addr;            /* AF_UNSPEC until connected */
-    struct policy *policy;                /* may be NULL */
+    struct policy *policy;                /* its listener's; may be NULL */
     void *script;                         /* the policy's own record of this connection */
     struct dial *dial;                    /* while dialling */
     struct targets *targets;              /* what is or was dialled; one reference */
@@ -89,6 +92,7 @@ struct conn {
     uint8_t side;                    /* enum conn_side that ended it, SIDE_NONE: neither */
     uint8_t half_closed_side;        /* enum conn_side that ended first */
     uint8_t choices;                 /* destinations that hooks have chosen */
+    bool counted;                    /* in its listener's table of clients */
     bool reset;                      /* end both sockets by RST */
     bool ending;                     /* reason is set; closing now or when `serving` is over */
     bool serving;                    /* its relays are being pumped: closing is put off */
@@ -108,9 +112,9 @@ struct conn_info {
 };
 
 /* Starts a connection on the accepted stream, not registered yet, which it takes over, also on
- * failure. Returns 0 or a negative errno. */
-int conn_start(struct worker *w, struct listener *l, struct stream *accepted,
-               const struct addr *client);
+ * failure; `counted`: the listener's table of clients has it. Returns 0 or a negative errno. */
+int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *client,
+               bool counted);
 
 /* Ends it with one reason: cancels waiting hooks, closes both sockets (FIN for EOF and DENIED, and
  * for CLOSED when no direction holds bytes; else RST), calls the close hook, writes the access

@@ -19,57 +19,74 @@ struct clients;
 struct vnet_port;
 struct worker;
 
-/* Shared by all workers; counters are atomic, the rate has its lock. */
+/* Shared by all workers; counters are atomic, the rate has its lock. It lives on when a reload
+ * replaces its configuration, for which the others ask the acceptor or the connection. */
 struct listener {
-    const struct config_listener *config;
-    struct addr address;            /* as bound, with the real port; AF_UNIX for a path */
-    char text[256];                 /* "127.0.0.1:8080", "unix:/run/x" */
-    const char *name;               /* config->name, or text */
-    struct dial_socket dial_socket; /* socket options towards the upstream */
-    int *fds; /* one a worker (SO_REUSEPORT), or one for all (UNIX); -1 when closed */
+    atomic_uint refs;    /* the server's, each acceptor's, each connection's */
+    char *bind;          /* what was written: "127.0.0.1:0", "unix:/run/x", "fd:3" */
+    struct addr address; /* as bound, with the real port; AF_UNIX for a path */
+    char text[256];      /* "127.0.0.1:8080", "unix:/run/x" */
+    int *fds; /* one a worker (SO_REUSEPORT), or one for all (UNIX, fd:N); -1 when closed */
     unsigned n_fds;
-    struct clients *clients; /* NULL without a limit per client */
+    struct clients *clients; /* NULL as long as there was no limit per client */
+    uint32_t rate_limit;     /* what `rate` was made for; the main thread's */
     atomic_ullong refused;   /* clients over the limit per client */
     uv_mutex_t rate_lock;
     struct rate rate;
     atomic_ullong seq; /* connections accepted so far */
     atomic_uint conns; /* connections now */
     atomic_ullong
-        limited;    /* times a limit was reached: a series of pauses, or one client refused */
-    dev_t path_dev; /* a UNIX socket that we made: removed at the end, while it is still this one */
-    ino_t path_ino; /* 0: none */
+        limited; /* times a limit was reached: a series of pauses, or one client refused */
+    char *path;  /* a UNIX socket that we made: removed at the end, while it is still this one */
+    dev_t path_dev;
+    ino_t path_ino;
 };
 
-/* Opens the sockets of `config` for `workers` threads. Returns 0, or a negative errno with a
- * message in `why` and nothing left open. */
-int listener_open(struct listener *l, const struct config_listener *config, unsigned workers,
+/* Opens the sockets of `config` for `workers` threads. Returns 0 and a listener with one reference,
+ * or a negative errno with a message in `why` and nothing left open. */
+int listener_open(struct listener **out, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap);
 /* The same without a socket, for a worker whose loop has a virtual network; the bind address needs
  * a numeric address. Returns 0 or -ENOMEM. */
-int listener_open_virtual(struct listener *l, const struct config_listener *config,
+int listener_open_virtual(struct listener **out, const struct config_listener *config,
                           uint64_t now_ns);
+/* Makes ready what a changed configuration needs, before a worker has it: on the main thread. 0 or
+ * -ENOMEM. */
+int listener_prepare(struct listener *l, const struct config_listener *config, uint64_t now_ns);
 /* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the
  * workers' last close ends the listening. */
 void listener_release(struct listener *l);
-void listener_close(struct listener *l);
+/* No connection will come any more: removes the file of a UNIX socket. On the main thread. */
+void listener_unlink(struct listener *l);
+struct listener *listener_hold(struct listener *l);
+/* Frees at the last. */
+void listener_drop(struct listener *l);
 
 /* One listener in one worker. Level-triggered, one accept a wake-up. */
 struct acceptor {
     struct poller_entry entry;
-    struct vnet_port *port; /* of a virtual network, else NULL */
-    struct listener *listener;
+    struct vnet_port *port;               /* of a virtual network, else NULL */
+    struct listener *listener;            /* one reference */
+    const struct config_listener *config; /* of the newest generation; NULL before it is started */
     struct worker *worker;
+    struct loop_task free_task;
     struct timer retry; /* when a pause ends by itself */
     bool paused;
     uint64_t hit_ms; /* last time a limit was hit: a series of hits is logged and counted once */
 };
 
-/* Returns 0 or a negative errno. */
-int acceptor_start(struct acceptor *a, struct listener *l, struct worker *w);
+/* An acceptor that does not accept yet, with a descriptor of its own: on the main thread. NULL with
+ * a negative errno in *err. */
+struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err);
+/* Starts accepting: from now on on the worker's thread. Returns 0 or a negative errno. */
+int acceptor_start(struct acceptor *a, const struct config_listener *config);
+/* A later configuration of the same address. */
+void acceptor_use(struct acceptor *a, const struct config_listener *config);
 /* Takes what is in the backlog, then stops accepting. */
 void acceptor_drain(struct acceptor *a);
-/* At the worker's end: no timer and no virtual port is left. */
-void acceptor_stop(struct acceptor *a);
+/* Frees one that was never started, on the main thread; or a drained one, to which an event of this
+ * batch may still point: its memory goes at the end of the batch. */
+void acceptor_free(struct acceptor *a);
 /* A connection of this worker has ended: there may be room again. */
 void acceptor_resume(struct acceptor *a);
 

@@ -103,6 +103,11 @@ struct policy {
 struct policy_set;
 
 struct policy_set_ops {
+    /* The set goes into force: on its worker's thread, whose loop is `loop`, before the first of
+     * its connections. It has touched no loop before. */
+    void (*activate)(struct policy_set *set, struct loop *loop);
+    /* A later version has replaced it: no new connection will have it. */
+    void (*retire)(struct policy_set *set);
     /* Frees the set with its policies; all their connections are gone. */
     void (*free)(struct policy_set *set);
 };

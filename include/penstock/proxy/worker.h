@@ -1,5 +1,6 @@
-/* One worker: a thread, its loop, its acceptors, its connections, its policies. Workers share the
- * counters, each listener's table of clients and rate, the counts of target lists, and the log. */
+/* One worker: a thread, its loop, its acceptors, its connections, its generations of policies.
+ * Workers share the counters, each listener's table of clients and rate, the counts of target lists
+ * and configurations, and the log. */
 #ifndef PENSTOCK_PROXY_WORKER_H
 #define PENSTOCK_PROXY_WORKER_H
 
@@ -23,24 +24,50 @@ struct server_counts {
     unsigned max_pipes; /* of each worker */
 };
 
+enum { GENERATIONS_MAX = 4 };
+
+/* One version of configuration and policies in one worker. New connections get the newest; an older
+ * one goes with its last connection. */
+struct generation {
+    struct list node;            /* in worker->generations */
+    struct config *config;       /* one reference */
+    struct policy_set *policies; /* NULL without */
+    size_t n_conns;              /* connections with memory */
+    unsigned number;             /* of the version, from 1 */
+};
+
 /* What the main thread can ask of a worker; a later one includes the earlier. */
 enum worker_order { WORKER_SERVE, WORKER_DRAIN, WORKER_END };
+
+/* A change to another version, prepared on the main thread so that it cannot fail half-way. */
+struct worker_change {
+    struct list node; /* in worker->changes */
+    struct generation *generation;
+    struct acceptor *
+        *acceptors;     /* one a listener of the new configuration; NULL where `from` has one
+                         */
+    const size_t *from; /* for each of them: its number in the old configuration, or SIZE_MAX; the
+                           server's, until the change is done */
+};
 
 struct worker {
     struct loop loop;
     uv_thread_t thread;
-    uv_async_t wake;  /* an order has come */
+    uv_async_t wake;  /* an order or a change has come */
     atomic_int order; /* enum worker_order */
     enum worker_order obeyed;
-    const struct config *config;
     struct server_counts *counts;
     struct resolver *resolver;
-    struct policy_set *policies; /* NULL without */
-    struct acceptor *acceptors;  /* one a listener */
+    struct list generations; /* newest first; at least one while it serves */
+    unsigned n_generations;
+    struct acceptor **acceptors; /* one a listener of the newest generation */
     size_t n_acceptors;
     struct list conns; /* every connection with memory, closed ones with a waiting hook included */
     size_t n_conns;
-    void (*on_ended)(void *arg); /* called on the worker's thread as its last act */
+    uv_mutex_t lock;
+    struct list changes;           /* struct worker_change, oldest first; under the lock */
+    void (*on_changed)(void *arg); /* called on the worker's thread after each change */
+    void (*on_ended)(void *arg);   /* called on the worker's thread as its last act */
     void *arg;
     unsigned index;
     bool started;
@@ -53,22 +80,35 @@ int worker_init(struct worker *w, unsigned index, const struct config *config,
  * loop's loop_settle() take the place of worker_start(). */
 int worker_init_virtual(struct worker *w, const struct config *config, struct server_counts *counts,
                         struct vnet *vnet, uint64_t start_ms);
-/* Starts accepting on `listeners`. Returns 0 or a negative errno; worker_deinit() undoes it. */
-int worker_open(struct worker *w, struct listener *listeners, size_t n);
+/* Takes over a change, the first before worker_start(). From the main thread. */
+void worker_change(struct worker *w, struct worker_change *change);
+/* Starts the thread, which begins with the changes it was given. Returns 0 or a negative errno. */
+int worker_start(struct worker *w);
+/* Makes the changes it was given, on this thread. */
+void worker_open(struct worker *w);
 /* Ends every connection with reason SHUTDOWN, close hooks that wait included. */
 void worker_end_conns(struct worker *w);
-/* Starts accepting on `listeners` and the thread. Returns 0 or a negative errno. */
-int worker_start(struct worker *w, struct listener *listeners, size_t n, void (*on_ended)(void *),
-                 void *arg);
 /* From any thread. */
 void worker_command(struct worker *w, enum worker_order order);
 /* Waits for the thread (if it was started) and frees all. Returns 0, or an error when handles were
  * left open. */
 int worker_deinit(struct worker *w);
 
+/* A change for worker `w` to `config`, of which it takes a reference, with room for its acceptors,
+ * and with `policies` (may be NULL). NULL when out of memory. */
+struct worker_change *worker_change_new(struct config *config, struct policy_set *policies,
+                                        unsigned number, const size_t *from);
+/* Frees one that was not given to a worker, its acceptors and policies too. */
+void worker_change_free(struct worker_change *change);
+
+/* The newest generation. */
+static inline struct generation *worker_generation(const struct worker *w)
+{
+    return container_of(w->generations.next, struct generation, node);
+}
 /* A connection's slot is free again: paused acceptors may go on. */
 void worker_slot_freed(struct worker *w);
-/* A connection's memory is gone. */
-void worker_conn_freed(struct worker *w);
+/* The memory of a connection of `generation` is gone. */
+void worker_conn_freed(struct worker *w, struct generation *generation);
 
 #endif

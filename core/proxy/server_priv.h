@@ -1,0 +1,59 @@
+/* What the files of the server share and nobody else needs. All on the main thread. */
+#ifndef PENSTOCK_PROXY_SERVER_PRIV_H
+#define PENSTOCK_PROXY_SERVER_PRIV_H
+
+#include "penstock/proxy/listener.h"
+#include "penstock/proxy/server.h"
+#include "penstock/proxy/watch.h"
+#include "penstock/proxy/worker.h"
+
+enum { SERVER_SIGNALS = 4 };
+
+/* One for each listener of a configuration, in its order; one reference each. */
+struct listeners {
+    struct listener **items;
+    size_t n;
+};
+
+struct server {
+    struct version version; /* in force; its policies are the workers' */
+    unsigned number;        /* of that version, from 1 */
+    struct server_counts counts;
+    struct listeners listeners;
+    unsigned long long limited_before; /* times that listeners which are gone reached a limit */
+    struct worker *workers;
+    uint32_t n_workers; /* that are initialised */
+    uv_loop_t loop;
+    uv_signal_t signals[SERVER_SIGNALS];
+    uv_timer_t drain; /* the end of patience after TERM */
+    uv_async_t ended; /* a worker's thread is about to end */
+    atomic_uint n_ended;
+    enum worker_order order;
+    /* server_reload.c */
+    const struct version_loader *loader;
+    uv_async_t changed;    /* a worker has changed */
+    atomic_uint n_changed; /* workers that have made the present change */
+    size_t *from;          /* of the present change, NULL when none is under way */
+    unsigned wanted;       /* reloads that were asked for meanwhile */
+    const char *wanted_by; /* by what; static storage */
+    uint64_t began_ns;
+    size_t n_added, n_kept, n_removed; /* listeners of the present change */
+    struct watch watch;
+};
+
+/* Makes `v` the version in force, or leaves everything as it was: opens the sockets that are new,
+ * keeps those of `old` with the same address, and gives a change to every worker. 0, or a negative
+ * error with a message in `why`. Takes over the policies of `v`. */
+int server_change(struct server *s, struct version *v, const struct listeners *old, char *why,
+                  size_t why_cap);
+void server_close_listeners(struct server *s);
+void server_log_listening(const struct listener *l, const struct config_listener *config);
+
+/* worker.on_changed; on the worker's thread. */
+void server_worker_changed(void *arg);
+/* Opens the handles that reloads need. 0 or a negative errno. */
+int server_open_reload(struct server *s);
+/* Loads a new version, now or once the present change is done. */
+void server_reload(struct server *s, const char *by);
+
+#endif

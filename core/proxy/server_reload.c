@@ -1,0 +1,174 @@
+/* Reload: another version in place of the present one, while connections go on. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "penstock/base/clock.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/proxy/notify.h"
+#include "server_priv.h"
+
+enum { WHY_MAX = 8192 }; /* a Lua traceback fits */
+
+/* --- what takes a restart
+ * ---------------------------------------------------------------------------------- */
+
+static bool differ(const char *a, const char *b)
+{
+    return a != b && (!a || !b || strcmp(a, b) != 0);
+}
+
+/* Options of the process that are read only once. */
+static void warn_of_restart(const struct server *s, const struct config *now)
+{
+    const struct config *was = s->version.config;
+    const struct {
+        const char *name;
+        bool changed;
+    } options[] = {
+        {"workers", now->workers != was->workers},
+        {"max_conns", now->max_conns != was->max_conns},
+        {"spin", now->spin_us != was->spin_us},
+        {"gather", now->gather_us != was->gather_us},
+        {"resolver", differ(now->resolver, was->resolver)},
+        {"pid_file", differ(now->pid_file, was->pid_file)},
+        {"log_file", differ(now->log.file, was->log.file)},
+        {"log_format", now->log.format != was->log.format},
+        {"access_log", differ(now->log.access_file, was->log.access_file)},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i].changed)
+            log_warn("ps.options: %s has changed, which takes effect at the next start",
+                     options[i].name);
+    log_set_level(now->log.level);
+}
+
+/* --- a reload
+ * --------------------------------------------------------------------------------------- */
+
+static void notify_reloading(void)
+{
+    char text[64];
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now_ns() / 1000);
+    notify_service(text);
+}
+
+static void watch_files(struct server *s, const struct version *v)
+{
+    if (s->version.config->watch)
+        watch_set(&s->watch, v->files, v->n_files);
+}
+
+/* The sockets that were opened are told of before the change is: who waits for its line knows them.
+ */
+static void log_added(const struct server *s)
+{
+    for (size_t i = 0; i < s->listeners.n; i++)
+        if (s->from[i] == SIZE_MAX)
+            server_log_listening(s->listeners.items[i], &s->version.config->listeners[i]);
+}
+
+static int put_in_force(struct server *s, struct version *v, char *why)
+{
+    s->number++;
+    int err = server_change(s, v, &s->listeners, why, WHY_MAX);
+    if (err) {
+        s->number--;
+        return err;
+    }
+    warn_of_restart(s, v->config);
+    version_deinit(&s->version);
+    s->version = *v;
+    *v = (struct version){0};
+    return 0;
+}
+
+static void reload(struct server *s)
+{
+    char why[WHY_MAX] = "";
+    struct version v;
+    s->began_ns = clock_now_ns();
+    if (!s->version.config->policy) {
+        log_warn("%s: nothing to load again: there is no policy and no configuration file",
+                 s->wanted_by);
+        return;
+    }
+    notify_reloading();
+    int err = s->loader->load(s->loader->arg, s->n_workers, &v, why, sizeof why);
+    watch_files(s, &v); /* of a version that failed, too: to see when it is mended */
+    if (!err)
+        err = put_in_force(s, &v, why);
+    if (!err) {
+        log_added(s);
+        return; /* on_changed() goes on */
+    }
+    log_error("%s: version %u stays in force: %s", s->wanted_by, s->number, why);
+    version_deinit(&v);
+    notify_service("READY=1");
+}
+
+/* Those that were asked for, one after the other, as far as it goes. */
+static void reload_wanted(struct server *s)
+{
+    while (s->wanted && !s->from && s->order == WORKER_SERVE) {
+        s->wanted--;
+        reload(s);
+    }
+}
+
+void server_reload(struct server *s, const char *by)
+{
+    if (s->order != WORKER_SERVE) {
+        log_warn("%s: not while stopping", by);
+        return;
+    }
+    s->wanted++;
+    s->wanted_by = by;
+    reload_wanted(s);
+}
+
+static void log_done(const struct server *s)
+{
+    log_info(
+        "version %u is in force after %" PRIu64 " ms: listeners added %zu, kept %zu, removed %zu",
+        s->number, (clock_now_ns() - s->began_ns) / 1000000, s->n_added, s->n_kept, s->n_removed);
+}
+
+static void on_changed(uv_async_t *handle)
+{
+    struct server *s = handle->data;
+    if (!s->from || atomic_load(&s->n_changed) < s->n_workers)
+        return;
+    free(s->from);
+    s->from = NULL;
+    if (s->number > 1) {
+        log_done(s);
+        notify_service("READY=1");
+    }
+    reload_wanted(s);
+}
+
+void server_worker_changed(void *arg)
+{
+    struct server *s = arg;
+    atomic_fetch_add(&s->n_changed, 1);
+    uv_async_send(&s->changed);
+}
+
+static void on_files_changed(struct watch *w)
+{
+    server_reload(container_of(w, struct server, watch), "--watch");
+}
+
+int server_open_reload(struct server *s)
+{
+    int err = uv_async_init(&s->loop, &s->changed, on_changed);
+    if (err)
+        return err;
+    s->changed.data = s;
+    watch_init(&s->watch, &s->loop, on_files_changed);
+    watch_files(s, &s->version);
+    return 0;
+}
