@@ -223,6 +223,8 @@ static const char *const mode_words[] = {[RELAY_CHOICE_AUTO] = "auto",
 static const struct option_spec table[] = {
     {GROUP_POLICY, 'p', "policy", "FILE", &type_policy, AT(config.policy), 0, 0, NULL,
      "hooks that see every connection; where TARGET is -, its connect hook names the destination"},
+    {GROUP_POLICY, 0, "watch", NULL, &type_flag, AT(config.watch), 0, 1, NULL,
+     "load the policy or configuration again when one of its files changes, as HUP does"},
     {GROUP_POLICY, 0, "jit", NULL, &type_flag, AT(config.jit), 0, 1, NULL,
      "compile policy code: loops over bytes run faster, but an endless one cannot be interrupted"},
     {GROUP_POLICY, 0, "unsafe-lua", NULL, &type_flag, AT(config.unsafe_lua), 0, 1, NULL,

@@ -316,6 +316,12 @@ function Listener:accept()
   return self:try_accept(sys.PATIENCE) or error("nobody connected to " .. self.address, 2)
 end
 
+-- Leaves it open to programs that are started from now on.
+function Listener:inherit()
+  if C.fcntl(self.fd, 2, ffi.cast("int", 0)) ~= 0 then sys.fail "fcntl" end
+  return self
+end
+
 function Listener:close()
   if self.fd >= 0 then C.close(self.fd) end
   self.fd = -1
