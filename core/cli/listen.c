@@ -125,9 +125,9 @@ static int add_binds(struct pair *p)
 static int refuse_bypass(struct pair *p)
 {
     return refuse(p,
-                  "%s names no destination, which would take --via and --send-proxy; write them as "
-                  "options of what the connect hook returns, { \"host:port\", via = …, proxy = … }",
-                  p->target_word);
+                  "%s takes --via and --send-proxy from its policy: write them as options of what "
+                  "its connect hook returns, { \"host:port\", via = …, proxy = … }",
+                  p->name ? p->name : "TARGET -");
 }
 
 /* Reads the target, for add_binds() to use. */
