@@ -26,6 +26,7 @@ static void free_generation(struct generation *g)
 static void remove_generation(struct worker *w, struct generation *g)
 {
     list_remove(&g->node);
+    loop_forget(&g->idle_task);
     w->n_generations--;
     free_generation(g);
 }
@@ -34,6 +35,23 @@ static void free_generations(struct worker *w)
 {
     while (!list_is_empty(&w->generations))
         remove_generation(w, worker_generation(w));
+}
+
+static bool is_busy(const struct generation *g)
+{
+    return g->policies && g->policies->busy;
+}
+
+static void remove_if_over(struct worker *w, struct generation *g)
+{
+    if (g->n_conns == 0 && g != worker_generation(w) && !is_busy(g))
+        remove_generation(w, g);
+}
+
+static void retire(struct generation *g, bool replaced)
+{
+    if (g->policies)
+        g->policies->ops->retire(g->policies, replaced);
 }
 
 /* Ends connections, those of `only` or all; closed ones whose close hook still waits are left
@@ -59,10 +77,8 @@ static void retire_previous(struct worker *w)
     if (node == &w->generations)
         return;
     struct generation *previous = container_of(node, struct generation, node);
-    if (previous->n_conns == 0)
-        remove_generation(w, previous);
-    else if (previous->policies)
-        previous->policies->ops->retire(previous->policies);
+    retire(previous, true);
+    remove_if_over(w, previous);
     if (w->n_generations > GENERATIONS_MAX) {
         const struct generation *oldest =
             container_of(w->generations.prev, struct generation, node);
@@ -89,6 +105,7 @@ struct worker_change *worker_change_new(struct config *config, struct policy_set
         return NULL;
     }
     *g = (struct generation){.config = config_hold(config), .policies = policies, .number = number};
+    list_init(&g->idle_task.node);
     *change = (struct worker_change){.generation = g, .acceptors = acceptors, .from = from};
     return change;
 }
@@ -136,6 +153,35 @@ static void start_or_use(struct acceptor *a, const struct config_listener *confi
         log_error("%s: cannot accept: %s", a->listener->text, err_text(err));
 }
 
+static void stop_if_done(struct worker *w);
+
+static void on_idle_task(struct loop_task *task)
+{
+    struct generation *g = container_of(task, struct generation, idle_task);
+    struct worker *w = g->worker;
+    remove_if_over(w, g);
+    stop_if_done(w);
+}
+
+/* Its VM may still be on the stack. */
+static void on_idle(struct policy_set *set)
+{
+    struct generation *g = set->owner;
+    loop_defer(&g->worker->loop, &g->idle_task);
+}
+
+static void bring_into_force(struct worker *w, struct generation *g)
+{
+    struct policy_set *set = g->policies;
+    g->worker = w;
+    g->idle_task.run = on_idle_task;
+    if (!set)
+        return;
+    set->owner = g;
+    set->on_idle = on_idle;
+    set->ops->activate(set, &w->loop, g->number > 1);
+}
+
 static void apply_change(struct worker *w, struct worker_change *change)
 {
     const struct config *config = change->generation->config;
@@ -146,8 +192,7 @@ static void apply_change(struct worker *w, struct worker_change *change)
     w->n_acceptors = config->n_listeners;
     list_push(w->generations.next, &change->generation->node); /* before the first */
     w->n_generations++;
-    if (change->generation->policies)
-        change->generation->policies->ops->activate(change->generation->policies, &w->loop);
+    bring_into_force(w, change->generation);
     for (size_t i = 0; i < w->n_acceptors; i++)
         start_or_use(w->acceptors[i], &config->listeners[i], change->from[i] != SIZE_MAX);
     retire_previous(w);
@@ -198,10 +243,27 @@ void worker_change(struct worker *w, struct worker_change *change)
  * ------------------------------------------------------------------------------------------------
  */
 
+static bool has_busy_generation(const struct worker *w)
+{
+    list_for_each (node, tmp, &w->generations)
+        if (is_busy(container_of(node, struct generation, node)))
+            return true;
+    return false;
+}
+
 static void stop_if_done(struct worker *w)
 {
-    if (w->obeyed >= WORKER_DRAIN && w->n_conns == 0)
+    bool may_wait = w->obeyed < WORKER_END;
+    if (w->obeyed >= WORKER_DRAIN && w->n_conns == 0 && !(may_wait && has_busy_generation(w)))
         loop_stop(&w->loop);
+}
+
+static void drain(struct worker *w)
+{
+    for (size_t i = 0; i < w->n_acceptors; i++)
+        acceptor_drain(w->acceptors[i]);
+    if (!list_is_empty(&w->generations))
+        retire(worker_generation(w), false);
 }
 
 static void on_wake(uv_async_t *handle)
@@ -210,8 +272,7 @@ static void on_wake(uv_async_t *handle)
     enum worker_order order = (enum worker_order)atomic_load(&w->order);
     apply_changes(w);
     if (order >= WORKER_DRAIN && w->obeyed < WORKER_DRAIN)
-        for (size_t i = 0; i < w->n_acceptors; i++)
-            acceptor_drain(w->acceptors[i]);
+        drain(w);
     w->obeyed = order;
     if (order == WORKER_END)
         worker_end_conns(w);
@@ -234,8 +295,8 @@ void worker_slot_freed(struct worker *w)
 void worker_conn_freed(struct worker *w, struct generation *generation)
 {
     w->n_conns--;
-    if (--generation->n_conns == 0 && generation != worker_generation(w))
-        remove_generation(w, generation);
+    generation->n_conns--;
+    remove_if_over(w, generation);
     stop_if_done(w);
 }
 

@@ -242,6 +242,51 @@ static int task_spawn_for(lua_State *L)
     return 1;
 }
 
+/* ---- the end of a version ---- */
+
+static int push_stop(lua_State *L, struct task *t)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->stop);
+    return 0;
+}
+
+static void stop_done(struct task *t, enum task_end end)
+{
+    struct vm *vm = t->vm;
+    (void)end;
+    sched_release(t);
+    vm->set.busy = false;
+    if (vm->set.on_idle)
+        vm->set.on_idle(&vm->set);
+}
+
+void lib_task_stop(struct vm *vm)
+{
+    static const struct task_ops ops = {"ps.on_stop function", push_stop, finish_made, stop_done};
+    struct task *t = vm->stop != LUA_NOREF ? sched_take(vm, &ops) : NULL;
+    if (!t)
+        return;
+    vm->set.busy = true;
+    loop_timer(vm->loop, &t->limit, SCRIPT_CLOSE_MS);
+    sched_start_later(t);
+}
+
+/* set_stop(function): what runs the functions of ps.on_stop */
+static int set_stop(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    lua_settop(L, 1);
+    vm->stop = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+/* again() -> has this version replaced an earlier one? */
+static int task_again(lua_State *L)
+{
+    lua_pushboolean(L, vm_of(L)->again);
+    return 1;
+}
+
 /* cancel(handle): it ends at its next wait */
 static int task_cancel(lua_State *L)
 {
@@ -275,10 +320,10 @@ static int count_tasks(lua_State *L)
 void lib_task_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"spawn", task_spawn}, {"spawn_for", task_spawn_for}, {"cancel", task_cancel},
-        {"wait", task_wait},   {"gate", task_gate},           {"open", task_open},
-        {"shut", task_shut},   {"set_methods", set_methods},  {"count", count_tasks},
-        {NULL, NULL},
+        {"spawn", task_spawn},        {"spawn_for", task_spawn_for}, {"cancel", task_cancel},
+        {"wait", task_wait},          {"gate", task_gate},           {"open", task_open},
+        {"shut", task_shut},          {"set_stop", set_stop},        {"again", task_again},
+        {"set_methods", set_methods}, {"count", count_tasks},        {NULL, NULL},
     };
     // stack: …, core
     luaL_newmetatable(L, type_name);

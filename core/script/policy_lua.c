@@ -390,14 +390,14 @@ static void free_set(struct policy_set *set)
     vm_free((struct vm *)set); /* its first member */
 }
 
-static void activate(struct policy_set *set, struct loop *loop)
+static void activate(struct policy_set *set, struct loop *loop, bool again)
 {
-    script_activate((struct vm *)set, loop);
+    script_activate((struct vm *)set, loop, again);
 }
 
-static void retire(struct policy_set *set)
+static void retire(struct policy_set *set, bool replaced)
 {
-    script_retire((struct vm *)set);
+    script_retire((struct vm *)set, replaced);
 }
 
 const struct policy_set_ops policy_lua_set_ops = {

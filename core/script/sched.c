@@ -448,6 +448,15 @@ void sched_activate(struct vm *vm)
         loop_ready(vm->loop, &vm->run_ready);
 }
 
+void sched_end_timers(struct vm *vm)
+{
+    list_for_each (node, next, &vm->busy) {
+        struct task *t = container_of(node, struct task, node);
+        if (!t->conn)
+            sched_cancel_later(t);
+    }
+}
+
 void vm_settle(struct vm *vm)
 {
     if (vm->settling || vm->current)

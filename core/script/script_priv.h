@@ -179,6 +179,8 @@ void sched_cancel_later(struct task *t);
 void sched_start_later(struct task *t);
 /* The VM serves from now on, on its worker's thread: what waited for that starts. */
 void sched_activate(struct vm *vm);
+/* Another version has taken over: the tasks that belong to no connection end. */
+void sched_end_timers(struct vm *vm);
 /* From now on its waits raise ps.CANCELLED; one that waits is resumed at once and has ended when
  * this returns. */
 void sched_cancel(struct task *t);
@@ -220,6 +222,8 @@ static inline struct vm *vm_of(lua_State *L)
 
 /* Adds spawn, gates and their kin to the table of primitives on the top. May raise. */
 void lib_task_open(lua_State *L, struct vm *vm);
+/* Runs the functions of ps.on_stop, at most 5 s; the VM is busy until they have ended. */
+void lib_task_stop(struct vm *vm);
 /* A task with a handle is over: whoever waits for it is woken. Does not raise. */
 void lib_task_ended(struct task *t);
 
@@ -329,6 +333,8 @@ struct vm {
     struct list ready;                /* struct task: to be started, woken or cancelled */
     struct loop_task run_ready;
     bool active;      /* it serves: not while loading */
+    bool again;       /* … in the place of an earlier version */
+    bool retired;     /* it gets no new connections */
     bool settling;    /* vm_settle() is on the stack */
     bool answered;    /* the wait of the task entered last has been answered */
     bool loading;     /* the file runs */
@@ -347,7 +353,7 @@ struct vm {
     const char *configured;               /* what the file configured; "" before */
     int dirs[2];                          /* "up", "down" */
     /* Registry references. */
-    int door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
+    int stop, door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
         reply_meta, pass;
     struct report reports[SCRIPT_ERRORS];
 };
@@ -387,9 +393,9 @@ void vm_preload_modules(lua_State *L);
 /* Pushes the function that the module `name` of the binary is, not run yet. May raise. */
 void vm_load_module(lua_State *L, const char *name);
 /* The VM goes into force, on its worker's thread: what waits may be started now. */
-void script_activate(struct vm *vm, struct loop *loop);
+void script_activate(struct vm *vm, struct loop *loop, bool again);
 /* A later version has replaced it; connections that have it may live on for long. */
-void script_retire(struct vm *vm);
+void script_retire(struct vm *vm, bool replaced);
 
 /* Frees the VM and everything in it. */
 void vm_free(struct vm *vm);

@@ -176,6 +176,7 @@ static struct vm *vm_new(const struct script_options *options)
     vm->set.ops = &policy_lua_set_ops;
     vm->options = options;
     vm->configured = "";
+    vm->stop = LUA_NOREF;
     vm->budget = !options->jit;
     list_init(&vm->idle);
     list_init(&vm->busy);
@@ -218,16 +219,24 @@ int script_load(const struct script_options *options, struct policy_set **out, c
     return 0;
 }
 
-void script_activate(struct vm *vm, struct loop *loop)
+void script_activate(struct vm *vm, struct loop *loop, bool again)
 {
     vm->loop = loop;
+    vm->again = again;
     sched_activate(vm);
 }
 
-void script_retire(struct vm *vm)
+void script_retire(struct vm *vm, bool replaced)
 {
-    lua_gc(vm->L, LUA_GCCOLLECT,
-           0); /* it will allocate little from now on, and so collect little */
+    if (vm->retired)
+        return;
+    vm->retired = true;
+    if (replaced) {
+        sched_end_timers(vm);
+        lua_gc(vm->L, LUA_GCCOLLECT,
+               0); /* it will allocate little from now on, and so collect little */
+    }
+    lib_task_stop(vm);
 }
 
 void vm_free(struct vm *vm)

@@ -188,4 +188,24 @@ return function(ps, core, time_ms)
     check_function(f, "ps.on_start(f)")
     return start(f, task.START, "vm")
   end
+
+  -- ps.on_reload(f): the same, when this version of the script has replaced an earlier one.
+  function ps.on_reload(f)
+    check_function(f, "ps.on_reload(f)")
+    return start(function() if task.again() then return f() end end, task.RELOAD, "vm")
+  end
+
+  local stops = {}
+
+  local function run_stops()
+    for i = 1, #stops do settle(wait(spawn(stops[i], task.STOP, "child"), 0)) end
+  end
+
+  -- ps.on_stop(f): runs f when this version gets no more connections: another has replaced it, or the process stops.
+  -- All together may take 5 s.
+  function ps.on_stop(f)
+    check_function(f, "ps.on_stop(f)")
+    if #stops == 0 then task.set_stop(run_stops) end
+    stops[#stops + 1] = f
+  end
 end

@@ -104,11 +104,14 @@ struct policy_set;
 
 struct policy_set_ops {
     /* The set goes into force: on its worker's thread, whose loop is `loop`, before the first of
-     * its connections. It has touched no loop before. */
-    void (*activate)(struct policy_set *set, struct loop *loop);
-    /* A later version has replaced it: no new connection will have it. */
-    void (*retire)(struct policy_set *set);
-    /* Frees the set with its policies; all their connections are gone. */
+     * its connections; `again`: in the place of an earlier version. It has touched no loop before.
+     */
+    void (*activate)(struct policy_set *set, struct loop *loop, bool again);
+    /* No new connection will have it: because a later version has replaced it, which ends what it
+     * does of its own, or because the process stops. set->busy afterwards: it has something to do
+     * still (its functions for that end, 5 s at most) and calls set->on_idle then. */
+    void (*retire)(struct policy_set *set, bool replaced);
+    /* Frees the set with its policies; all their connections are gone. Not from on_idle. */
     void (*free)(struct policy_set *set);
 };
 
@@ -118,6 +121,9 @@ struct policy_set {
     const struct policy_set_ops *ops;
     struct policy **policies; /* by that number; NULL where there is none */
     size_t n;
+    bool busy;
+    void (*on_idle)(struct policy_set *set); /* the owner's */
+    void *owner;
 };
 
 /* The policy of that number, NULL without one. `set` may be NULL. */

@@ -30,6 +30,8 @@ enum { GENERATIONS_MAX = 4 };
  * one goes with its last connection. */
 struct generation {
     struct list node;            /* in worker->generations */
+    struct worker *worker;       /* once it is in force */
+    struct loop_task idle_task;  /* its policies have nothing to do any more */
     struct config *config;       /* one reference */
     struct policy_set *policies; /* NULL without */
     size_t n_conns;              /* connections with memory */
