@@ -345,8 +345,8 @@ int vnet_accept(struct vnet_port *port, struct stream *s, struct addr *client)
 
 void vnet_port_close(struct vnet_port *port)
 {
-    while (!list_is_empty(&port->backlog))
-        close_end(container_of(port->backlog.next, struct vnet_end, waiting), true);
+    list_for_each (node, tmp, &port->backlog)
+        close_end(container_of(node, struct vnet_end, waiting), true);
     port->entry->fd = -1;
     list_remove(&port->node);
     free(port);

@@ -125,24 +125,33 @@ static struct name *find_name(struct vnet *net, const char *text)
     return NULL;
 }
 
-int vnet_set_name(struct vnet *net, const char *text, const struct addr *addrs, size_t n,
-                  enum vnet_name_fault fault)
+/* A new entry, after all others; NULL when out of memory. */
+static struct name *add_name(struct vnet *net, const char *text, const struct addr *addrs, size_t n)
 {
-    struct name *name = calloc(1, sizeof *name + n * sizeof *addrs), *old = find_name(net, text);
+    struct name *name = calloc(1, sizeof *name + n * sizeof *addrs);
     if (!name)
-        return -ENOMEM;
+        return NULL;
     name->text = strdup(text);
     if (!name->text) {
         free(name);
-        return -ENOMEM;
+        return NULL;
     }
     if (n)
         memcpy(name->addrs, addrs, n * sizeof *addrs);
     name->n = n;
+    list_push(&net->names, &name->node);
+    return name;
+}
+
+int vnet_set_name(struct vnet *net, const char *text, const struct addr *addrs, size_t n,
+                  enum vnet_name_fault fault)
+{
+    struct name *old = find_name(net, text), *name = add_name(net, text, addrs, n);
+    if (!name)
+        return -ENOMEM;
     name->fault = fault;
     if (old)
         free_name(old);
-    list_push(&net->names, &name->node);
     return 0;
 }
 
@@ -161,11 +170,10 @@ static bool is_mentioned(const struct vnet *net, const char *name)
 static struct name *invent(struct vnet *net, const char *text)
 {
     struct addr a = {.in = {.sin_family = AF_INET}};
-    a.in.sin_addr.s_addr = htonl(INVENTED_FIRST + net->invented + 1);
-    if (!is_mentioned(net, text) || vnet_set_name(net, text, &a, 1, VNET_NAME_GOOD))
+    if (!is_mentioned(net, text))
         return NULL;
-    net->invented++;
-    return find_name(net, text);
+    a.in.sin_addr.s_addr = htonl(INVENTED_FIRST + ++net->invented);
+    return add_name(net, text, &a, 1);
 }
 
 int vnet_resolve(struct vnet *net, const char *text, const struct addr **addrs, size_t *n,

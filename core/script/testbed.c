@@ -330,8 +330,8 @@ void testbed_init(struct testbed *bed)
 
 void testbed_begin(struct testbed *bed)
 {
-    while (!list_is_empty(&bed->worlds))
-        world_close(container_of(bed->worlds.next, struct world, node));
+    list_for_each (node, tmp, &bed->worlds)
+        world_close(container_of(node, struct world, node));
     bed->elapsed_ms = 0;
     buf_deinit(&bed->trace);
 }
