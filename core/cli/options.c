@@ -228,6 +228,8 @@ static enum options_result take_command(struct walk *w)
                           "penstock 8080 db.internal:5432",
                           first);
     }
+    if (strcmp(first, "test") == 0)
+        return refuse(w, "test comes first, and has options of its own: penstock test --help");
     if (strcmp(first, "run") == 0) {
         w->o->command = COMMAND_RUN;
         return take_file(w, first);

@@ -292,6 +292,7 @@ static void test_later_subcommands_and_options_are_told_apart_from_mistakes(void
     }
     assert_refused("--tls 8080 a:1", "--tls is not in this version");
     assert_refused("--admin=unix:/x 8080 a:1", "--admin is not in this version");
+    assert_refused_saying("--seed 3 test x_spec.lua", "test comes first");
     accept_line("8080 test:1"); /* a host may be called so */
 }
 
