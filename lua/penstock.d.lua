@@ -302,4 +302,61 @@ function ps.histogram(name, labels, options) end
 ---@return string
 function ps.metrics() end
 
+---@class penstock.Limits
+---@field conns? integer connections at once
+---@field per_ip? integer connections at once of one client
+---@field rate? integer new connections a second
+---@field up? penstock.Rate bytes a second, client to upstream, of each connection
+---@field down? penstock.Rate the same, upstream to client
+
+---@class penstock.Timeouts
+---@field connect? penstock.Time
+---@field handshake? penstock.Time
+---@field first_byte? penstock.Time
+---@field idle? penstock.Time
+---@field half_closed? penstock.Time
+---@field life? penstock.Time
+
+---A policy, or a list of policies that may hold lists.
+---@alias penstock.Policies penstock.Policy | penstock.Policies[]
+
+---@class penstock.Listener
+---@field bind string | string[] ":6379", "[::]:5432", ":9000-9010", "unix:/path", "fd:3"
+---@field to? penstock.Destination | (fun(conn: penstock.Conn): penstock.Destination?) | { pick: function }
+---@field name? string one word
+---@field policy? penstock.Policies
+---@field on_error? "close" | "pass"
+---@field limits? penstock.Limits
+---@field timeouts? penstock.Timeouts
+---@field nodelay? boolean
+---@field keepalive? penstock.Time
+---@field rcvbuf? integer | string
+---@field sndbuf? integer | string
+---@field backlog? integer
+---@field bind_source? string
+---@field mode? "auto" | "copy" | "splice"
+
+---A listener. Only while the file loads.
+---@param listener penstock.Listener
+function ps.listen(listener) end
+
+---@class penstock.Options
+---@field workers? integer | "auto"
+---@field max_conns? integer
+---@field drain_timeout? penstock.Time
+---@field resolver? string
+---@field spin? integer
+---@field gather? integer
+---@field pid_file? string
+---@field log? "error" | "warn" | "info" | "debug"
+---@field log_format? "text" | "json" | "journal"
+---@field log_file? string
+---@field access_log? string
+---@field jit? true
+---@field seed? integer
+
+---Options of the process; those of the command line win. Only while the file loads.
+---@param options penstock.Options
+function ps.options(options) end
+
 return ps

@@ -11,7 +11,9 @@ enum { TEXT_COLUMN = 33 };
 /* clang-format off */
 static const char usage[] =
     "usage: penstock [OPTIONS] LISTEN TARGET [LISTEN TARGET]…\n"
-    "       penstock [OPTIONS] -p POLICY.lua LISTEN TARGET [LISTEN TARGET]…\n"
+    "       penstock [OPTIONS] -p POLICY.lua [LISTEN TARGET]…\n"
+    "       penstock [OPTIONS] run CONFIG.lua         listeners and hooks from one Lua file\n"
+    "       penstock check CONFIG.lua | -p POLICY.lua [LISTEN TARGET]…    what it would do\n"
     "       penstock test [OPTIONS] [SPEC…]           specs of policies; see penstock test --help\n";
 
 static const char intro[] =
@@ -32,9 +34,10 @@ static const char intro[] =
 
 static const char outro[] =
     "\n"
-    "TERM and INT stop accepting and let connections end; a second one ends at once. USR1 opens the\n"
-    "log files anew. Exit status: 0 after a clean stop, 1 when something failed, 2 when the command\n"
-    "line or the policy is wrong.\n"
+    "TERM and INT stop accepting and let connections end; a second one ends at once. HUP loads policy\n"
+    "and configuration anew, without touching open connections. USR1 opens the log files anew.\n"
+    "Exit status: 0 after a clean stop, 1 when something failed, 2 when the command line, the policy\n"
+    "or the configuration is wrong.\n"
     "\n"
     "More: man penstock; policies in docs/lua-api.md; running it for months in docs/operations.md.\n";
 

@@ -64,6 +64,14 @@ _penstock() {
         esac
         return
     fi
+    if [[ $line =~ [[:space:]](run|check)$ && $cur != -* ]]; then
+        _penstock_policies
+        return
+    fi
+    if [[ $cur != -* && ! $line =~ [[:space:]] ]]; then
+        _penstock_words "run check test"
+        return
+    fi
     if [[ $cur == --*=* ]]; then
         prev=${cur%%=*}
         cur=${cur#*=}
@@ -73,7 +81,7 @@ _penstock() {
     _penstock_value "$prev" && return
     case $cur in
     -*)
-        _penstock_words "-p --policy --jit --unsafe-lua --seed \
+        _penstock_words "-p --policy --watch --jit --unsafe-lua --seed \
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \

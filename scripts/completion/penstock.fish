@@ -5,6 +5,7 @@ set -l sizes '64K 256K 1M 16M'
 
 complete -c penstock -f
 complete -c penstock -s p -l policy -r -k -a '(__fish_complete_suffix .lua)' -d 'Hooks that see every connection'
+complete -c penstock -l watch -d 'Load again when a file changes'
 complete -c penstock -l jit -d 'Compile policy code'
 complete -c penstock -l unsafe-lua -d 'Open all Lua libraries to the policy'
 complete -c penstock -l seed -x -d 'Seed of ps.random()'
@@ -42,6 +43,10 @@ complete -c penstock -l log-file -r -F -d 'Instead of standard error'
 complete -c penstock -l access-log -r -F -a '- off' -d 'Where the line of each connection goes'
 complete -c penstock -s V -l version -d 'Show the version'
 complete -c penstock -s h -l help -d 'Show the summary'
+
+complete -c penstock -n '__fish_is_first_arg' -a run -d 'Serve a configuration in Lua'
+complete -c penstock -n '__fish_is_first_arg' -a check -d 'Tell what a configuration would do'
+complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_complete_suffix .lua)'
 
 # penstock test has options of its own.
 complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'

@@ -1,6 +1,6 @@
 -- Configuration in Lua: what ps.listen{} and ps.options{} say is what is served, and mistakes are told where they are.
 local e2e = require "tests.e2e.support.case"
-local case, sys = e2e.case, e2e.sys
+local case = e2e.case
 
 local function config(t, text, ...)
   return t:file("penstock.lua", 'local ps = require "penstock"\n' .. text:format(...))
@@ -16,7 +16,8 @@ end
 describe("penstock run:", function()
   case("a listener forwards to its target", function(t)
     local server = t:listen()
-    local p = t:penstock { "run", config(t, 'ps.listen { name = "web", bind = "127.0.0.1:0", to = %q }', server.address) }
+    local p = t:penstock { "run",
+      config(t, 'ps.listen { name = "web", bind = "127.0.0.1:0", to = %q }', server.address) }
     local client, upstream = t:expect_echo(p, server)
     client:finish()
     upstream:finish()
@@ -231,18 +232,25 @@ end)
 describe("wrong configurations (status 2):", function()
   local cases = {
     { "an unknown option", 'ps.listen { bind = ":1", limts = {} }', 'has no option "limts", did you mean "limits"' },
-    { "an unknown limit", 'ps.listen { bind = ":1", limits = { perip = 1 } }', 'limits has no option "perip", did you mean "per_ip"' },
-    { "a wrong time", 'ps.listen { bind = ":1", timeouts = { idle = "5 s" } }', 'timeouts.idle: "5 s" is not a time; write 30, 500ms' },
+    { "an unknown limit", 'ps.listen { bind = ":1", limits = { perip = 1 } }',
+      'limits has no option "perip", did you mean "per_ip"' },
+    { "a wrong time", 'ps.listen { bind = ":1", timeouts = { idle = "5 s" } }',
+      'timeouts.idle: "5 s" is not a time; write 30, 500ms' },
     { "a number out of range", 'ps.listen { bind = ":1", backlog = 0 }', 'backlog: "0" is out of range; write 1 to' },
     { "no bind", "ps.listen {}", 'bind is missing; write bind = ":6379"' },
     { "a wrong address", 'ps.listen { bind = "db:1" }', 'ps.listen: bind: "db" is a name' },
     { "a wrong target", 'ps.listen { bind = ":1", to = "x" }', 'ps.listen: to: "x" has no port' },
-    { "a range and a target of another length", 'ps.listen { bind = ":1-3", to = "h:1-2" }', "has 3 ports and ps.listen: to" },
-    { "an address twice", 'ps.listen { bind = ":1" } ps.listen { bind = "0.0.0.0:1" }', "the address 0.0.0.0:1 is given twice" },
-    { "a name twice", 'ps.listen { name = "a", bind = ":1" } ps.listen { name = "a", bind = ":2" }', 'two listeners are named "a"' },
+    { "a range and a target of another length", 'ps.listen { bind = ":1-3", to = "h:1-2" }',
+      "has 3 ports and ps.listen: to" },
+    { "an address twice", 'ps.listen { bind = ":1" } ps.listen { bind = "0.0.0.0:1" }',
+      "the address 0.0.0.0:1 is given twice" },
+    { "a name twice", 'ps.listen { name = "a", bind = ":1" } ps.listen { name = "a", bind = ":2" }',
+      'two listeners are named "a"' },
     { "what is to come", 'ps.listen { bind = ":1", tls = {} }', "tls is not in this version yet" },
-    { "a wrong policy", 'ps.listen { bind = ":1", policy = { conect = print } }', 'unknown hook "conect", did you mean "connect"' },
-    { "a listener's option in ps.options", "ps.options { idle_timeout = 1 }", "belongs to a listener: ps.listen{ timeouts = { idle = … } }" },
+    { "a wrong policy", 'ps.listen { bind = ":1", policy = { conect = print } }',
+      'unknown hook "conect", did you mean "connect"' },
+    { "a listener's option in ps.options", "ps.options { idle_timeout = 1 }",
+      "belongs to a listener: ps.listen{ timeouts = { idle = … } }" },
     { "an unknown process option", "ps.options { wrkers = 1 }", 'did you mean "workers"' },
     { "unsafe_lua from within", "ps.options { unsafe_lua = true }", "is for whoever starts penstock to grant" },
     { "no listener", "local x = ps.version", "has no listener: ps.listen{" },
