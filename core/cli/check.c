@@ -107,10 +107,10 @@ static void print_listener(const struct version *v, const struct config_listener
 static int warn_without_destination(const struct version *v, const struct config_listener *l)
 {
     const struct policy *p = policy_set_get(policies(v), l->policy);
-    if (l->to || policy_has(p, HOOK_CONNECT))
+    if (l->to || policy_has(p, HOOK_CONNECT) || policy_has(p, HOOK_SERVE))
         return 0;
     printf("warning: %s has no destination, and no connect hook that names one: every client is "
-           "denied, and hooks after accept never run\n",
+           "denied, and hooks after accept never run; give it `to`, connect or serve\n",
            l->name ? l->name : l->bind.text);
     return 1;
 }

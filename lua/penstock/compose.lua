@@ -59,8 +59,8 @@ end
 local function check_policy(what, policy)
   for key, hook in next, policy do check_hook(what, key, hook) end
   if policy.data and policy.filter then
-    fail("%s: data and filter in one policy, and data has both directions: two ways to see the bytes of %s; put them " ..
-      "into two policies, policy = { { data = … }, { filter = … } }", what,
+    fail("%s: data and filter in one policy, and data has both directions: two ways to see the bytes of %s; put " ..
+      "them into two policies, policy = { { data = … }, { filter = … } }", what,
       policy.filter.up and policy.filter.down and "both" or policy.filter.up and "up" or "down")
   end
 end
@@ -196,8 +196,8 @@ function compose.policy(value, options)
   return result
 end
 
--- compose.list(value, options) -> { { name =, functions… }, … }: the hooks in force, in the order of a connection's life
--- and of their calls, for `penstock check`. `value` is one that compose.policy() has taken.
+-- compose.list(value, options) -> { { name =, functions… }, … }: the hooks in force, in the order of a connection's
+-- life and of their calls, for `penstock check`. `value` is one that compose.policy() has taken.
 function compose.list(value, options)
   local policies, list = {}, {}
   if value ~= nil then flatten(options.what, value, policies, 1) end

@@ -14,7 +14,9 @@ local listen_keys = {
 
 -- Key -> the option of the command line that means the same.
 local groups = {
-  limits = { conns = "max-conns-listener", per_ip = "max-per-ip", rate = "max-rate", up = "rate-up", down = "rate-down" },
+  limits = {
+    conns = "max-conns-listener", per_ip = "max-per-ip", rate = "max-rate", up = "rate-up", down = "rate-down",
+  },
   timeouts = {
     connect = "connect-timeout", handshake = "handshake-timeout", first_byte = "first-byte-timeout",
     idle = "idle-timeout", half_closed = "half-close-timeout", life = "life-timeout",
@@ -294,7 +296,9 @@ return function(ps, core)
 
   -- ps.options{…}: what the command line's options of the process set; the command line wins.
   function ps.options(value)
-    if type(value) ~= "table" then error("ps.options expects a table: ps.options{ workers = 2, max_conns = 10000 }", 2) end
+    if type(value) ~= "table" then
+      error("ps.options expects a table: ps.options{ workers = 2, max_conns = 10000 }", 2)
+    end
     called("ps.options", options, value)
   end
 

@@ -50,6 +50,10 @@ require "penstock".listen { name = "x", bind = "127.0.0.1:0", policy = { connect
     local status, _, out = t:run { "check", path }
     assert.equal(0, status)
     assert.matches("warning: x has no destination", out)
+    t:file("penstock.lua", 'require "penstock".listen { bind = "127.0.0.1:0", policy = { serve = function() end } }')
+    status, _, out = t:run { "check", path }
+    assert.equal(0, status)
+    assert.matches("ok: 1 listener, 0 warnings", out)
   end)
 
   case("checks a policy without and with listeners", function(t)

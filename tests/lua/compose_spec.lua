@@ -150,9 +150,10 @@ end)
 
 describe("compose.list", function()
   it("tells the hooks in force, in the order of a connection's life", function()
-    assert.same({ { name = "accept", f }, { name = "connect", g, f }, { name = "filter.up", f }, { name = "filter.down", g },
-      { name = "close", f, g } },
-      compose.list({ { close = f, filter = { up = f } }, { accept = f, connect = g, close = g, filter = { down = g } } },
+    assert.same({ { name = "accept", f }, { name = "connect", g, f }, { name = "filter.up", f },
+      { name = "filter.down", g }, { name = "close", f, g } },
+      compose.list({ { close = f, filter = { up = f } },
+        { accept = f, connect = g, close = g, filter = { down = g } } },
         { what = "p.lua", choose = f }))
   end)
 end)
