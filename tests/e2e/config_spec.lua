@@ -115,6 +115,21 @@ describe("penstock run:", function()
     p:log "penstock.lua:2: (boom)"
   end)
 
+  case("on_error = \"pass\" relays on from the first unread byte where a filter fails", function(t)
+    local server = t:listen()
+    t:expect_error "script error in the up filter"
+    local p = t:penstock { "run", config(t, [[
+      ps.listen { bind = "127.0.0.1:0", to = %q, on_error = "pass", policy = { filter = {
+        up = function(conn, rd) rd:exactly(2) error "boom" end } } }
+    ]], server.address) }
+    local client, upstream = t:pair(p, server)
+    client:send "ab and more"
+    upstream:expect " and more"
+    client:finish()
+    upstream:finish()
+    p:expect_end { reason = "eof" }
+  end)
+
   case("times and limits of a listener hold, and the command line's are the default of the others", function(t)
     local server = t:listen()
     local p = t:penstock { "--idle-timeout", "150ms", "run", config(t, [[
