@@ -489,6 +489,28 @@ static void out_of_memory_leaves_an_empty_endpoint(void **state)
     endpoint_deinit(&from);
 }
 
+static void an_inherited_descriptor_is_a_place_to_listen_only(void **state)
+{
+    (void)state;
+    struct endpoint e, copy;
+    char why[200];
+    assert_int_equal(endpoint_parse("fd:3", ENDPOINT_LISTEN, &e, why, sizeof why), 0);
+    assert_int_equal(e.kind, ENDPOINT_FD);
+    assert_int_equal(e.fd, 3);
+    assert_int_equal(endpoint_copy(&copy, &e, 0), 0);
+    assert_string_equal(copy.text, "fd:3");
+    assert_int_equal(copy.fd, 3);
+    endpoint_deinit(&copy);
+    endpoint_deinit(&e);
+    assert_int_equal(endpoint_parse("fd:3", ENDPOINT_DIAL, &e, why, sizeof why), -EINVAL);
+    assert_non_null(strstr(why, "not one to connect to"));
+    static const char *const wrong[] = {"fd:", "fd:2", "fd:x", "fd:3-4"};
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        assert_int_equal(endpoint_parse(wrong[i], ENDPOINT_LISTEN, &e, why, sizeof why), -EINVAL);
+        assert_non_null(strstr(why, "write fd:3"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_copy_has_one_port_of_the_range_and_its_own_memory),
         cmocka_unit_test(copies_of_names_and_unix_sockets_keep_their_host),
         cmocka_unit_test(out_of_memory_leaves_an_empty_endpoint),
+        cmocka_unit_test(an_inherited_descriptor_is_a_place_to_listen_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
