@@ -44,6 +44,7 @@ void conn_say_goodbye(struct conn *c, const char *detail)
     conn_set_state(c, CONN_GOODBYE);
     snprintf(c->detail, sizeof c->detail, "%s", detail);
     conn_start_linger(c);
+    buf_pool_give_back(&conn_loop(c)->bufs, &c->up.held); /* nobody will take it */
     relay_start(&c->down, RELAY_CHOICE_COPY, RELAY_STREAM);
     relay_finish(&c->down);
     relay_start(&c->up, RELAY_CHOICE_COPY, RELAY_DISCARD);
@@ -54,10 +55,13 @@ void conn_say_goodbye(struct conn *c, const char *detail)
 
 void conn_reply(struct conn *c, struct buf *reply)
 {
-    buf_deinit(&c->down.held);
-    c->down.held = *reply;
-    buf_init(reply);
-    conn_say_goodbye(c, "reply");
+    int err = buf_append(&c->down.held, buf_bytes(reply),
+                         buf_len(reply)); /* behind what hooks have put */
+    buf_deinit(reply);
+    if (err)
+        conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
+    else
+        conn_say_goodbye(c, "reply");
 }
 
 static void end_served(struct conn *c)
