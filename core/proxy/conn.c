@@ -370,8 +370,12 @@ static void start_relay(struct conn *c)
     conn_watch(c);
     conn_hold(c); /* dropped below: a filter may close its connection */
     start_filters(c);
-    if (!c->ending)
+    if (c->serving) { /* a handshake has ended in the midst of a pump */
+        loop_ready(conn_loop(c), &c->up.task);
+        loop_ready(conn_loop(c), &c->down.task);
+    } else if (!c->ending) {
         serve(c);
+    }
     conn_drop(c);
 }
 
@@ -543,6 +547,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
         conn_decide(c, HOOK_FAILED);
         return;
     }
+    c->up.corked = false;
     c->upstream_addr = result->address;
     c->connected_ns = conn_loop(c)->now_ns;
     conn_set_state(c, CONN_CONNECTED);
@@ -610,11 +615,11 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     }
     c->client_addr = *client;
     stream_init(&c->upstream, on_upstream);
-    c->upstream.writable = false; /* until it is connected, what hooks put is held */
     err = take_client(c, accepted, &w->loop.poller);
     if (err)
         goto fail;
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
+    c->up.corked = true; /* until it is connected */
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
     c->worker = w;
     c->listener = listener_hold(l); /* dropped by free_conn() */

@@ -44,7 +44,6 @@ void conn_say_goodbye(struct conn *c, const char *detail)
     conn_set_state(c, CONN_GOODBYE);
     snprintf(c->detail, sizeof c->detail, "%s", detail);
     conn_start_linger(c);
-    buf_pool_give_back(&conn_loop(c)->bufs, &c->up.held); /* nobody will take it */
     relay_start(&c->down, RELAY_CHOICE_COPY, RELAY_STREAM);
     relay_finish(&c->down);
     relay_start(&c->up, RELAY_CHOICE_COPY, RELAY_DISCARD);
