@@ -565,6 +565,8 @@ static int push_true(lua_State *L)
 
 static int out_error(const struct script_stream *s)
 {
+    if (s->socket && s->out && s->out->to->err)
+        return s->out->to->err;
     if (s->out)
         return s->out->state == RELAY_BROKEN ? (s->out->to->err ? s->out->to->err : -EPIPE) : 0;
     return s->out_queue && s->out_queue->ended ? PS_ECLOSED : 0;
