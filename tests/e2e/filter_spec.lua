@@ -424,11 +424,13 @@ describe("from another hook,", function()
         return { filter = {
           up = function(conn, rd) rd:line() %s conn.log.info "after it" rd:line() conn.log.info "too far" end,
           down = function(conn, rd)
+            conn.log.info "down reads"
             local ok, why = pcall(rd.read, rd)
             conn.log.info("down ended by %%s", tostring(why))
             error(why, 0)
           end } }]]):format(call))
       local client, upstream = t:pair(p, server)
+      p:log "down reads"
       client:send "now\n"
       p:log "after it"
       p:log "down ended by ps.CANCELLED"
@@ -463,6 +465,7 @@ describe("short connections", function()
           down = function(conn, rd, wr) wr:pass(rd) end,
         } }]])
     t:expect_error "script error in the up filter"
+    t:expect_error "script error came %d+ more times"
     local function report()
       local client, upstream = t:pair(p, server)
       local from = #p.err + 1

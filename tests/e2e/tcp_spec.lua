@@ -174,6 +174,7 @@ describe("a socket", function()
     local peer = t:listen()
     local p = serve(t, peer.address, [[
       local s = assert(ps.tcp.connect(PEER))
+      say("connected")
       client:line()
       local a = s:exactly(3)
       local b, why = s:line()
@@ -182,6 +183,7 @@ describe("a socket", function()
       say("%s %s %s %s %s %s %s", a, tostring(b), why, c, tostring(again), tostring(d), tostring(write))]])
     local client = t:connect(p)
     local other = t:accept(peer)
+    client:expect "connected\n"
     other:send "abcd"
     other:wait_delivered()
     other:reset()
