@@ -73,6 +73,7 @@ static int load_others(struct version *v, struct script_options *script, unsigne
 {
     int err = make_room(v, workers);
     while (!err && v->n_policies < workers) {
+        script->worker = (unsigned)v->n_policies;
         err = load_one(v, script, v->config->seed, why, why_cap);
         if (!err)
             err = check_same(v, v->n_policies - 1, script->path, why, why_cap);

@@ -468,7 +468,7 @@ static enum step flush(struct relay *r)
 
 static enum step step(struct relay *r)
 {
-    if (relay_held(r))
+    if (relay_held(r) && !r->corked)
         return r->to->writable ? flush(r) : STOP;
     if (r->waiting)
         return STOP;
@@ -498,6 +498,8 @@ static enum step step(struct relay *r)
 
 void relay_flush(struct relay *r)
 {
+    if (r->corked)
+        return;
     while (r->state == RELAY_OPEN && relay_held(r) && r->to->writable)
         flush(r);
     if (r->state == RELAY_OPEN && r->finishing && !relay_held(r))

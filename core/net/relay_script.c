@@ -92,7 +92,7 @@ int relay_put(struct relay *r, const void *bytes, size_t n)
     size_t put = 0;
     if (r->state == RELAY_BROKEN)
         return r->to->err ? r->to->err : -EPIPE;
-    if (n >= DIRECT_BYTES && r->state == RELAY_OPEN) {
+    if (n >= DIRECT_BYTES && r->state == RELAY_OPEN && !r->corked) {
         relay_flush(r);
         if (r->state == RELAY_OPEN && !relay_held(r) && r->to->writable) {
             ssize_t direct = stream_write(r->to, bytes, n);

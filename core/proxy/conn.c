@@ -173,6 +173,8 @@ static void linger(struct conn *c)
 {
     if (c->state != CONN_LINGER) {
         conn_set_state(c, CONN_LINGER);
+        if (c->policy) /* its end is decided; hooks that wait would only disturb */
+            c->policy->ops->cancel(c->policy, c);
         conn_start_linger(c);
         conn_use_timer(c, on_linger);
     }
@@ -201,10 +203,14 @@ static void mirror_abort(struct conn *c, enum conn_side side)
 static bool is_exhausted(struct conn *c, enum conn_side side)
 {
     const struct relay *from = side == SIDE_CLIENT ? &c->up : &c->down;
+    const struct relay *to = side == SIDE_CLIENT ? &c->down : &c->up;
     if (from->state != RELAY_OPEN)
         return true;
-    return from->mode == RELAY_STREAM && from->from->eof && !buf_len(&from->unread) &&
-           !relay_held(from);
+    if (c->state != CONN_RELAY && to->state == RELAY_BROKEN && to->wants_room)
+        return true; /* a hook that has both ends waits for what cannot be sent any more */
+    if (from->mode != RELAY_STREAM || !from->from->eof || relay_held(from))
+        return false;
+    return c->policy->ops->starved(c->policy, c, (enum relay_direction)from->direction);
 }
 
 static void look_at_ends(struct conn *c)
@@ -241,7 +247,7 @@ static void look_at_state(struct conn *c)
         conn_look_at_goodbye(c);
     else if (is_relaying(c))
         look_at_ends(c);
-    else if (c->client.err)
+    else if (c->client.err && c->state != CONN_LINGER)
         conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
 }
 
@@ -364,8 +370,12 @@ static void start_relay(struct conn *c)
     conn_watch(c);
     conn_hold(c); /* dropped below: a filter may close its connection */
     start_filters(c);
-    if (!c->ending)
+    if (c->serving) { /* a handshake has ended in the midst of a pump */
+        loop_ready(conn_loop(c), &c->up.task);
+        loop_ready(conn_loop(c), &c->down.task);
+    } else if (!c->ending) {
         serve(c);
+    }
     conn_drop(c);
 }
 
@@ -537,6 +547,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
         conn_decide(c, HOOK_FAILED);
         return;
     }
+    c->up.corked = false;
     c->upstream_addr = result->address;
     c->connected_ns = conn_loop(c)->now_ns;
     conn_set_state(c, CONN_CONNECTED);
@@ -608,6 +619,7 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     if (err)
         goto fail;
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
+    c->up.corked = true; /* until it is connected */
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
     c->worker = w;
     c->listener = listener_hold(l); /* dropped by free_conn() */

@@ -54,10 +54,13 @@ void conn_say_goodbye(struct conn *c, const char *detail)
 
 void conn_reply(struct conn *c, struct buf *reply)
 {
-    buf_deinit(&c->down.held);
-    c->down.held = *reply;
-    buf_init(reply);
-    conn_say_goodbye(c, "reply");
+    int err = buf_append(&c->down.held, buf_bytes(reply),
+                         buf_len(reply)); /* behind what hooks have put */
+    buf_deinit(reply);
+    if (err)
+        conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
+    else
+        conn_say_goodbye(c, "reply");
 }
 
 static void end_served(struct conn *c)

@@ -226,7 +226,7 @@ static int join(struct script_conn *c, int dir, struct filters *f, size_t i)
         if (after && after->rd->reader)
             sched_wake_later(after->rd->reader);
         q->reader = NULL;
-    } else if (after && wr->out_queue) {
+    } else if (after && wr->out_queue && wr->out_queue->reader == after->rd) {
         err = queue_to_source(rd->in, wr->out_queue);
         after->rd->in_queue = NULL;
         take_reader(c, dir, after->rd);
@@ -245,7 +245,7 @@ static void leave(struct script_conn *c, int dir, size_t i)
     release_stream(c, filter->rd);
     release_stream(c, filter->wr);
     filter->rd = filter->wr = NULL;
-    if (err) {
+    if (err == -ENOMEM) { /* any other error is the connection's own business */
         conn_reset(conn, REASON_SYSTEM, SIDE_NONE, "out of memory");
         return;
     }
@@ -325,8 +325,8 @@ void filter_start(struct policy *policy, struct conn *c, enum relay_direction di
             break;
         }
         script = c->script;
-        if (!script || script->filters[dir] != f) /* all have returned, or the end has come */
-            break;
+        if (!script || script->filters[dir] != f || script->closing)
+            break; /* all have returned, or the end has come */
     }
     vm_settle(p->vm);
 }
@@ -352,6 +352,22 @@ void filter_room(struct policy *policy, struct conn *c, enum relay_direction dir
     struct script_conn *s = c->script;
     if (s && s->writers[dir])
         lib_stream_on_room(s->writers[dir]);
+}
+
+static bool waits_for_input(const struct script_stream *rd)
+{
+    return rd->reader && list_is_empty(&rd->reader->ready_node);
+}
+
+bool filter_starved(struct policy *policy, struct conn *c, enum relay_direction dir)
+{
+    (void)policy;
+    struct script_conn *s = c->script;
+    struct filters *f = s ? s->filters[dir] : NULL;
+    for (size_t i = 0; f && i < f->n; i++)
+        if (f->list[i].task && !waits_for_input(f->list[i].rd))
+            return false;
+    return f || !s || !s->readers[dir] || waits_for_input(s->readers[dir]);
 }
 
 /* ---- the end ---- */

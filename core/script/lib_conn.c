@@ -12,6 +12,7 @@
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 #include "script_priv.h"
+#include "socket_priv.h"
 
 static const char type_name[] = "penstock.conn";
 
@@ -382,6 +383,7 @@ void lib_conn_forget(struct vm *vm, struct conn *c)
     if (!s)
         return;
     PENSTOCK_REQUIRE(list_is_empty(&s->tasks) && list_is_empty(&s->close_node));
+    lib_socket_close_all(&s->sockets); /* of the close hook */
     s->conn = NULL;
     c->script = NULL;
     luaL_unref(vm->L, LUA_REGISTRYINDEX,

@@ -171,7 +171,8 @@ static int conn_inject(lua_State *L)
         return 2;
     struct relay *r = conn_relay(c, dir);
     if (r->finishing || r->state == RELAY_ENDED || r->state == RELAY_BROKEN ||
-        c->state == CONN_GOODBYE)
+        c->state == CONN_GOODBYE || c->state == CONN_LINGER ||
+        (c->state == CONN_SERVE && dir == RELAY_UP))
         return lib_conn_push_result(L, PS_ECLOSED);
     if (buf_len(&r->held) + n > 2 * RELAY_HIGH_WATER)
         return lib_conn_push_result(L, PS_ELIMIT);

@@ -283,6 +283,8 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "folder");
     lua_pushboolean(L, vm->options->unsafe);
     lua_setfield(L, -2, "unsafe");
+    lua_pushinteger(L, (lua_Integer)vm->options->worker);
+    lua_setfield(L, -2, "worker");
     lua_pushliteral(L, PENSTOCK_VERSION);
     lua_setfield(L, -2, "version"); // stack: …, core
 }

@@ -48,6 +48,8 @@ static void free_socket(struct loop_task *task)
 
 static void close_now(struct script_socket *k)
 {
+    if (!list_is_empty(&k->free_task.node))
+        return;
     if (k->dial)
         dial_cancel(k->dial);
     k->dial = NULL;
@@ -98,7 +100,7 @@ static void pump(struct script_socket *k)
     relay_pump(&k->out);
     if (k->s && k->s->writer && k->out.state == RELAY_BROKEN)
         sched_wake(k->s->writer);
-    if (!k->s && !relay_held(&k->out) && k->connected)
+    if (!k->s && k->connected && (!relay_held(&k->out) || k->out.state != RELAY_OPEN))
         close_now(k);
 }
 

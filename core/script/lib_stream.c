@@ -59,7 +59,10 @@ static void consume(struct script_stream *s, size_t n)
     buf_consume(b, n);
     if (!buf_len(b))
         buf_pool_give_back(&s->vm->loop->bufs, b);
-    if (s->in_queue && s->in_queue->writer)
+    if (!s->in_queue)
+        return;
+    s->in_queue->missed = 0;
+    if (s->in_queue->writer)
         wake_later(s->in_queue->writer->writer);
 }
 
@@ -105,8 +108,18 @@ void lib_stream_finish(struct script_stream *s)
 
 static void want_input(struct script_stream *s)
 {
-    if (s->in)
+    if (s->in) {
         relay_want_input(s->in);
+        return;
+    }
+    struct stream_queue *q = s->in_queue;
+    const struct conn *c = s->script ? s->script->conn : NULL;
+    q->missed = buf_len(&q->bytes);
+    if (c &&
+        (c->client.err || c->upstream.err)) /* it may have been the last one with something to do */
+        lib_stream_soil(s);
+    if (q->writer)
+        wake_later(q->writer->writer);
 }
 
 void lib_stream_set_source(struct script_stream *s, struct relay *in, struct stream_queue *queue)
@@ -322,7 +335,9 @@ bool lib_stream_on_input(struct script_stream *s)
 
 void lib_stream_on_room(struct script_stream *s)
 {
-    if (s->writer)
+    if (s->vm->current) /* what a hook has just put has been written at once */
+        wake_later(s->writer);
+    else if (s->writer)
         sched_wake(s->writer);
 }
 
@@ -353,6 +368,10 @@ void lib_stream_detach(struct script_stream *s)
         s->in->wants_input = false;
     if (s->out)
         s->out->wants_room = false;
+    if (s->in_queue && s->in_queue->reader == s)
+        s->in_queue->reader = NULL;
+    if (s->out_queue && s->out_queue->writer == s)
+        s->out_queue->writer = NULL;
     s->in = s->out = NULL;
     s->in_queue = s->out_queue = NULL;
     s->script = NULL;
@@ -401,7 +420,8 @@ static size_t check_size(lua_State *L, int index, size_t least, size_t or_else, 
 static int read_sized(lua_State *L, enum read_kind kind, size_t or_else, const char *call)
 {
     struct script_stream *s = check_reader(L, call);
-    size_t max = check_size(L, 2, 1, or_else, call);
+    /* A body of no bytes is one, too. */
+    size_t max = check_size(L, 2, kind == READ_EXACTLY ? 0 : 1, or_else, call);
     if (!s->reader)
         s->op = (struct read_op){.kind = kind, .max = max};
     return lib_stream_read_or_wait(L, s, s->timeout_ms);
@@ -489,6 +509,7 @@ static int method_unread(lua_State *L)
         s->in_queue->bytes = queue.unread;
     if (err)
         return luaL_error(L, "not enough memory");
+    s->op.scanned = 0; /* of who waits: there are other bytes in front now */
     wake_later(s->reader);
     lua_pushboolean(L, 1);
     lua_pushboolean(L, 1);
@@ -544,6 +565,8 @@ static int push_true(lua_State *L)
 
 static int out_error(const struct script_stream *s)
 {
+    if (s->socket && s->out && s->out->to->err)
+        return s->out->to->err;
     if (s->out)
         return s->out->state == RELAY_BROKEN ? (s->out->to->err ? s->out->to->err : -EPIPE) : 0;
     return s->out_queue && s->out_queue->ended ? PS_ECLOSED : 0;
@@ -557,7 +580,8 @@ static int try_write(lua_State *L, struct script_stream *s)
         return push_nil(L, err_from_errno(err));
     if (err == PS_ECLOSED) /* the filters behind it want no more */
         return push_nil(L, PS_ECLOSED);
-    return !err && held(s) <= s->mark ? push_true(L) : 0;
+    size_t missing = s->out_queue ? s->out_queue->missed : 0;
+    return !err && held(s) <= s->mark + missing ? push_true(L) : 0;
 }
 
 static int answer_write(lua_State *L, struct task *t)
@@ -596,14 +620,21 @@ static int wait_for_room(lua_State *L, struct script_stream *s, size_t mark)
 }
 
 /* No destination, or none that may still be written to: pushes why and returns how many. */
-static int cannot_write(lua_State *L, struct script_stream *s, const char *call)
+static int cannot_write(lua_State *L, struct script_stream *s)
 {
     struct task *t = s->vm->current;
     if ((!s->out && !s->out_queue) || (t && t->cancelled))
         return over(L, s->vm);
-    if (s->out && s->out->finishing)
-        luaL_error(L, "%s after wr:finish()", call);
     return s->writer ? taken(L, "writes to") : 0;
+}
+
+/* The same, and nothing may have been finished there. */
+static int cannot_add(lua_State *L, struct script_stream *s, const char *call)
+{
+    int wrong = cannot_write(L, s);
+    if (!wrong && s->out && s->out->finishing)
+        luaL_error(L, "%s after wr:finish()", call);
+    return wrong;
 }
 
 static int method_write(lua_State *L)
@@ -614,17 +645,18 @@ static int method_write(lua_State *L)
     size_t n;
     for (int i = 2; i <= n_args; i++) /* all or nothing */
         check_bytes(L, i, s->vm, &n);
-    int wrong = cannot_write(L, s, call);
+    int wrong = cannot_add(L, s, call);
     if (wrong)
         return wrong;
     for (int i = 2; i <= n_args; i++) {
         const char *bytes = check_bytes(L, i, s->vm, &n);
-        if (n && put(s, bytes, n))
+        int err = n ? put(s, bytes, n) : 0;
+        if (err == -ENOMEM && s->out_queue)
+            return luaL_error(L, "not enough memory");
+        if (err)
             break;
     }
-    if (held(s) < RELAY_HIGH_WATER && !out_error(s))
-        return push_true(L);
-    s->mark = RELAY_HIGH_WATER / 2;
+    s->mark = RELAY_HIGH_WATER - 1;
     int answered = try_write(L, s);
     return answered ? answered : wait_for_room(L, s, RELAY_HIGH_WATER / 2);
 }
@@ -632,7 +664,7 @@ static int method_write(lua_State *L)
 static int method_flush(lua_State *L)
 {
     struct script_stream *s = check_writer(L, "wr:flush()");
-    int wrong = cannot_write(L, s, "wr:flush()");
+    int wrong = cannot_write(L, s);
     if (wrong)
         return wrong;
     if (s->out) {
@@ -647,7 +679,7 @@ static int method_flush(lua_State *L)
 static int method_finish(lua_State *L)
 {
     struct script_stream *s = check_writer(L, "wr:finish()");
-    int wrong = cannot_write(L, s, "wr:finish()");
+    int wrong = cannot_write(L, s);
     if (wrong)
         return wrong;
     lib_stream_finish(s);
@@ -682,9 +714,11 @@ static int method_pass(lua_State *L)
     static const struct wait_kind pass_wait = {answer_pass, drop_pass};
     struct script_stream *wr = check_writer(L, call), *rd = lib_stream_check(L, 2, call);
     int n;
-    int wrong = cannot_write(L, wr, call);
+    int wrong = cannot_add(L, wr, call);
     if (wrong)
         return wrong;
+    if (rd->script && !rd->in && !rd->in_queue)
+        return luaL_error(L, "%s: the first stream is written to, the second one read", call);
     if (!rd->in && !rd->in_queue)
         return over(L, rd->vm);
     if (rd->reader)

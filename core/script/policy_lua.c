@@ -378,6 +378,7 @@ const struct policy_ops policy_lua_ops = {
     .filter = filter_start,
     .input = filter_input,
     .room = filter_room,
+    .starved = filter_starved,
     .close = close_hook,
     .cancel = cancel,
     .forget = forget,

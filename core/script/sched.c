@@ -57,6 +57,16 @@ static struct task *task_new(struct vm *vm)
     return t;
 }
 
+static void end_wait(struct task *t)
+{
+    if (t->wait)
+        t->wait->drop(t);
+    t->wait = NULL;
+    list_remove(&t->wait_node);
+    list_remove(&t->ready_node);
+    timers_stop(&t->vm->loop->timers, &t->wake);
+}
+
 /* The coroutine is dead or must not be resumed again: leave it to the collector. */
 static void forget_coroutine(struct task *t)
 {
@@ -93,7 +103,7 @@ struct task *sched_take(struct vm *vm, const struct task_ops *ops)
     }
     list_push(&vm->busy, &t->node);
     t->ops = ops;
-    t->cancelled = t->abandoned = t->held = t->raise_cancelled = false;
+    t->cancelled = t->abandoned = t->held = false;
     t->refusals = 0;
     t->wait = NULL;
     t->handle = NULL;
@@ -143,8 +153,11 @@ void sched_release(struct task *t)
 
 void sched_deinit(struct vm *vm)
 {
-    list_for_each (node, next, &vm->busy)
-        task_free(container_of(node, struct task, node));
+    list_for_each (node, next, &vm->busy) {
+        struct task *t = container_of(node, struct task, node);
+        end_wait(t);
+        task_free(t);
+    }
     list_for_each (node, next, &vm->idle)
         task_free(container_of(node, struct task, node));
     vm->n_idle = 0;
@@ -202,21 +215,13 @@ static void new_coroutine(lua_State *L, struct task *t)
     t->co = co;
 }
 
-static void end_wait(struct task *t)
-{
-    if (t->wait)
-        t->wait->drop(t);
-    t->wait = NULL;
-    list_remove(&t->wait_node);
-    list_remove(&t->ready_node);
-    timers_stop(&t->vm->loop->timers, &t->wake);
-}
-
 /* What the coroutine gets back from its wait; 0: nothing yet. */
 static int push_answer(lua_State *L, struct task *t)
 {
-    if (t->raise_cancelled)
+    if (t->cancelled) { /* also when it was told so while it had an answer: that is not consumed */
+        end_wait(t);
         return sched_push_cancelled(L, t->vm);
+    }
     int n = t->wait->answer(L, t);
     if (n)
         end_wait(t);
@@ -385,7 +390,6 @@ void sched_cancel(struct task *t)
     if (t->state != TASK_WAITING)
         return;
     end_wait(t);
-    t->raise_cancelled = true;
     resume(t);
 }
 
@@ -413,6 +417,8 @@ void sched_start_later(struct task *t)
 void sched_cancel_later(struct task *t)
 {
     t->cancelled = true;
+    if (t->state == TASK_WAITING)
+        end_wait(t); /* others may wait for the same at once */
     queue(t);
 }
 

@@ -132,11 +132,10 @@ struct task {
     const struct task_ops *ops;
     lua_State *co; /* NULL until started, and after an error */
     int co_ref;
-    uint8_t state;        /* enum task_state */
-    bool cancelled;       /* its waits raise ps.CANCELLED */
-    bool abandoned;       /* it went on waiting after that: never resumed again */
-    bool raise_cancelled; /* next resume: raise ps.CANCELLED */
-    bool timed_out;       /* `wake` has fired during this wait */
+    uint8_t state;  /* enum task_state */
+    bool cancelled; /* its waits raise ps.CANCELLED */
+    bool abandoned; /* it went on waiting after that: never resumed again */
+    bool timed_out; /* `wake` has fired during this wait */
     uint8_t refusals;
     const struct wait_kind *wait; /* while it waits */
     void *wait_on;                /* what of that kind */
@@ -174,6 +173,7 @@ enum task_end sched_start(struct task *t);
 bool sched_wake(struct task *t);
 /* The same from within Lua, where no other task can run: later in this round. */
 void sched_wake_later(struct task *t);
+/* Its wait ends now; it is told later in this round. */
 void sched_cancel_later(struct task *t);
 /* Starts a task later in this round, or, while the file loads, once the VM serves. */
 void sched_start_later(struct task *t);
@@ -243,10 +243,11 @@ void lib_stream_flush(struct vm *vm);
 /* Notes that a hook has put bytes into a connection: lib_stream_flush() will see to it. */
 void lib_conn_soil(struct script_conn *s);
 
-/* policy_ops.filter, input, room. */
+/* policy_ops.filter, input, room, starved. */
 void filter_start(struct policy *policy, struct conn *c, enum relay_direction dir);
 bool filter_input(struct policy *policy, struct conn *c, enum relay_direction dir);
 void filter_room(struct policy *policy, struct conn *c, enum relay_direction dir);
+bool filter_starved(struct policy *policy, struct conn *c, enum relay_direction dir);
 /* conn:pass(): they end at their next wait, and C relays the rest. */
 void filter_stop(struct script_conn *c, enum relay_direction dir);
 

@@ -66,7 +66,8 @@ enum read_result read_look(struct read_op *op, const char *bytes, size_t n, bool
 /* The queue between two filters of a direction. */
 struct stream_queue {
     struct buf bytes;
-    bool ended; /* its writer has finished */
+    bool ended;    /* its writer has finished */
+    size_t missed; /* bytes that its reader waits with: more than that is what it needs */
     struct script_stream *reader, *writer;
 };
 

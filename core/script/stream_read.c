@@ -63,8 +63,8 @@ static enum read_result look_for_line(struct read_op *op, const char *bytes, siz
         size_t terminator = at && bytes[at - 1] == '\r' ? 2 : 1;
         return found_line(op, at + 1 - terminator, terminator, m);
     }
-    if (n > op->max + 1) /* one more may be the CR of its terminator */
-        return READ_TOO_LONG;
+    if (n > op->max + 1 || (n > op->max && bytes[op->max] != '\r'))
+        return READ_TOO_LONG; /* one more may be the CR of its terminator */
     op->scanned = n;
     if (ended && n) /* the last one has no terminator */
         return found_line(op, n, 0, m);

@@ -13,6 +13,7 @@ return function(ps, core, time_ms)
   local function waiting(f)
     return function(self, a)
       local ok, x, y = f(self, a)
+      if ok and x and not y then return x end
       if ok then return x, y end
       return error(x, 2)
     end

@@ -31,6 +31,12 @@ local function frame_options(options)
     whole(options.max, "max", 0, READ_MAX, FRAME_MAX)
 end
 
+-- A result alone, so that wr:write(rd:read()) has one argument; or nil and why.
+local function one(a, b)
+  if a then return a end
+  return a, b
+end
+
 -- make(core) -> the methods
 return function(core)
   local stream = core.stream
@@ -42,21 +48,21 @@ return function(core)
   -- read([max]): some bytes; nil at the end.
   function methods.read(self, max)
     local ok, a, b = read(self, max)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- exactly(n): n bytes; nil, "eof" when there are fewer.
   function methods.exactly(self, n)
     local ok, a, b = exactly(self, n)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- upto(delimiter, [max]): what stands before it; nil, "eof" or "too_long".
   function methods.upto(self, delimiter, max)
     local ok, a, b = upto(self, delimiter, max)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
@@ -86,42 +92,42 @@ return function(core)
   -- buffer([max]): as read, but not made into a string.
   function methods.buffer(self, max)
     local ok, a, b = buffer(self, max)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- peek(n): n bytes, which stay; nil, "eof".
   function methods.peek(self, n)
     local ok, a, b = peek(self, n)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- unread(bytes): the next read gets them again.
   function methods.unread(self, bytes)
     local ok, a, b = unread(self, bytes)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- write(…): waits while more than the high-water mark is held. true; nil and a word for a socket that has failed.
   function methods.write(self, ...)
     local ok, a, b = write(self, ...)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- flush(): waits until all has been written to the socket.
   function methods.flush(self)
     local ok, a, b = flush(self)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 
   -- finish(): the end of what is written (half-close).
   function methods.finish(self)
     local ok, a, b = finish(self)
-    if ok then return a, b end
+    if ok then return one(a, b) end
     return error(a, 2)
   end
 

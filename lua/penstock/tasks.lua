@@ -2,8 +2,8 @@
 -- tasks and gates; a task starts once the running one waits or ends.
 local error, pcall, select, type, unpack = error, pcall, select, type, unpack
 
-local function check_function(f, call)
-  if type(f) ~= "function" then error(call .. ": a function is expected, got " .. type(f), 3) end
+local function check_function(f, call, level)
+  if type(f) ~= "function" then error(call .. ": a function is expected, got " .. type(f), level or 3) end
 end
 
 local function pack(...) return { n = select("#", ...), ... } end
@@ -12,6 +12,13 @@ local function pack(...) return { n = select("#", ...), ... } end
 return function(ps, core, time_ms)
   local task = core.task
   local spawn, cancel, wait, gate, open, shut = task.spawn, task.cancel, task.wait, task.gate, task.open, task.shut
+
+  -- A limit of 0 seconds is one, too; for C it would be none.
+  local function limit_ms(seconds, call)
+    if seconds == nil then return 0 end
+    local ms = time_ms(seconds, call, 3)
+    return ms > 0 and ms or 1
+  end
 
   -- What a wait answers: true and results, or false and what to raise.
   local function settle(ok, a, b)
@@ -27,8 +34,7 @@ return function(ps, core, time_ms)
 
   -- task:wait([seconds]) -> what its function returned; nil, "timeout"; nil, "closed" when it failed or was cancelled.
   function handle_methods.wait(self, seconds)
-    local ms = seconds ~= nil and time_ms(seconds, "task:wait([seconds])", 2) or 0
-    local done, why = settle(wait(self, ms))
+    local done, why = settle(wait(self, limit_ms(seconds, "task:wait([seconds])")))
     if not done then return nil, why end
     local r = results[self]
     if not r then return nil, "closed" end
@@ -56,7 +62,7 @@ return function(ps, core, time_ms)
   -- was enough.
   local function together(call, functions, ms, done)
     local ready, children, enough = gate(), {}, false
-    for i = 1, functions.n do check_function(functions[i], call) end
+    for i = 1, functions.n do check_function(functions[i], call, 4) end
     for i = 1, functions.n do
       children[i] = spawn(function()
         local r = pack(pcall(functions[i]))
@@ -141,8 +147,7 @@ return function(ps, core, time_ms)
 
   -- signal:wait([seconds]) -> value, or nil, "timeout".
   function Signal:wait(seconds)
-    local ms = seconds ~= nil and time_ms(seconds, "signal:wait([seconds])", 2) or 0
-    local done, why = settle(wait(self.gate, ms))
+    local done, why = settle(wait(self.gate, limit_ms(seconds, "signal:wait([seconds])")))
     if not done then return nil, why end
     return self.value
   end

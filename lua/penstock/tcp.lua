@@ -54,9 +54,9 @@ return function(ps, core, methods, time_ms)
   local function take_idle(self, name)
     local pool = pools[name]
     while pool and #pool > 0 do
-      if socket.take(self, table.remove(pool)) then return true end
+      local keeper = table.remove(pool)
+      if socket.take(self, keeper) then return state_of(keeper).reused end
     end
-    return false
   end
 
   -- socket:connect(host, port, [{ pool = name }]) or ("unix:/path"): 1; nil, word. An idle connection of the pool
@@ -72,8 +72,9 @@ return function(ps, core, methods, time_ms)
     local s = state_of(self)
     if socket.is_open(self) then socket.close(self) end
     s.name = options and options.pool or text
-    if take_idle(self, s.name) then
-      s.reused = s.reused + 1
+    local reused = take_idle(self, s.name)
+    if reused then
+      s.reused = reused + 1
       socket.set_timeout(self, s.io_ms or 0)
       return 1
     end
@@ -178,6 +179,7 @@ return function(ps, core, methods, time_ms)
       socket.close(self)
       return nil, "closed"
     end
+    state_of(keeper).reused = state_of(self).reused
     local pool = pools[name] or {}
     pools[name] = pool
     pool[#pool + 1] = keeper

@@ -82,6 +82,7 @@ struct relay {
     bool passing;                /* a script lets some bytes pass: relayed in C for the moment */
     bool wants_input;            /* STREAM: tell the script when there is some */
     bool wants_room;             /* STREAM: tell the script when most has gone */
+    bool corked;                 /* the destination takes nothing yet: what is put is held */
     bool finishing;              /* shut the destination once all is written; nothing may follow */
     bool waiting;                /* SCRIPT: the policy has not answered yet */
     bool pumping;                /* relay_pump() is on the stack */

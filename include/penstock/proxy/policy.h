@@ -82,12 +82,17 @@ struct policy_ops {
     bool (*input)(struct policy *p, struct conn *c, enum relay_direction dir);
     void (*room)(struct policy *p, struct conn *c, enum relay_direction dir);
 
+    /* The source of a direction in STREAM mode was aborted and has been read to its end: is there
+     * nobody who could still make something of what was received? (All wait for more.) */
+    bool (*starved)(struct policy *p, struct conn *c, enum relay_direction dir);
+
     /* HOOK_CLOSE: once for each accepted connection, after its sockets were closed. `info` is valid
      * during the call. A hook that waits holds the connection until it ends, at most 5 s. */
     void (*close)(struct policy *p, struct conn *c, const struct conn_info *info);
 
-    /* The connection is ending: every hook that waits for it is cancelled now (its wait raises
-     * ps.CANCELLED) and makes no call back. Called before `close`. */
+    /* The connection is ending, or only delivers what it has: every hook that waits for it is
+     * cancelled now (its wait raises ps.CANCELLED) and makes no call back. Called before `close`,
+     * perhaps twice. */
     void (*cancel)(struct policy *p, struct conn *c);
 
     /* The connection's memory goes away: forget it (script objects keep answering "closed"). */

@@ -54,6 +54,7 @@ struct script_options {
     bool target;      /* one of them has a destination */
     bool unsafe;      /* open every Lua library */
     bool jit;         /* compile policy code */
+    unsigned worker;  /* number of the worker it is for, from 0 */
     uint64_t seed;    /* of ps.random(); 0: from the system */
     struct shared *shared; /* what ps.store and its kin share; outlives every VM that has it. NULL:
                               one of this VM alone */
