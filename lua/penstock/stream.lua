@@ -31,6 +31,12 @@ local function frame_options(options)
     whole(options.max, "max", 0, READ_MAX, FRAME_MAX)
 end
 
+-- One value where it was found, so that wr:write(rd:read()) has one argument.
+local function settled(found, why)
+  if found then return found end
+  return found, why
+end
+
 -- make(core) -> the methods
 return function(core)
   local stream = core.stream
@@ -42,21 +48,21 @@ return function(core)
   -- read([max]): some bytes; nil at the end.
   function methods.read(self, max)
     local ok, a, b = read(self, max)
-    if ok then return a, b end
+    if ok then return settled(a, b) end
     return error(a, 2)
   end
 
   -- exactly(n): n bytes; nil, "eof" when there are fewer.
   function methods.exactly(self, n)
     local ok, a, b = exactly(self, n)
-    if ok then return a, b end
+    if ok then return settled(a, b) end
     return error(a, 2)
   end
 
   -- upto(delimiter, [max]): what stands before it; nil, "eof" or "too_long".
   function methods.upto(self, delimiter, max)
     local ok, a, b = upto(self, delimiter, max)
-    if ok then return a, b end
+    if ok then return settled(a, b) end
     return error(a, 2)
   end
 
@@ -86,14 +92,14 @@ return function(core)
   -- buffer([max]): as read, but not made into a string.
   function methods.buffer(self, max)
     local ok, a, b = buffer(self, max)
-    if ok then return a, b end
+    if ok then return settled(a, b) end
     return error(a, 2)
   end
 
   -- peek(n): n bytes, which stay; nil, "eof".
   function methods.peek(self, n)
     local ok, a, b = peek(self, n)
-    if ok then return a, b end
+    if ok then return settled(a, b) end
     return error(a, 2)
   end
 
