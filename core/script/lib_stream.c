@@ -163,6 +163,15 @@ static void push_bytes(lua_State *L, struct script_stream *s, const char *bytes,
         lua_pushlstring(L, bytes, n);
 }
 
+/* The terminators of lines are made once. */
+static void push_second(lua_State *L, struct script_stream *s, const char *bytes, size_t n)
+{
+    if (s->op.kind == READ_FRAME)
+        lua_pushlstring(L, bytes, n);
+    else
+        lua_rawgeti(L, LUA_REGISTRYINDEX, s->vm->terminators[n]);
+}
+
 static int push_match(lua_State *L, struct script_stream *s, const struct read_match *m)
 {
     static const uint8_t pairs = 1 << READ_LINE | 1 << READ_FRAME | 1 << READ_PEEK_LINE;
@@ -171,7 +180,7 @@ static int push_match(lua_State *L, struct script_stream *s, const struct read_m
     push_bytes(L, s, bytes, m->first);
     bool pair = pairs & (1 << s->op.kind);
     if (pair)
-        lua_pushlstring(L, bytes + m->first, m->second);
+        push_second(L, s, bytes + m->first, m->second);
     if (m->consumed)
         consume(s, m->consumed);
     return pair ? 3 : 2;
@@ -386,9 +395,8 @@ struct script_stream *lib_stream_check(lua_State *L, int index, const char *call
     struct script_stream *s = lua_touserdata(L, index);
     bool is = false;
     if (s && lua_getmetatable(L, index)) {
-        luaL_getmetatable(L, type_name);
-        is = lua_rawequal(L, -1, -2);
-        lua_pop(L, 2);
+        is = lua_topointer(L, -1) == vm_of(L)->stream_meta_at;
+        lua_pop(L, 1);
     }
     if (!is)
         luaL_error(L, "call it with a colon: %s", call);
@@ -530,9 +538,8 @@ static bool is_view(lua_State *L, int index, struct vm *vm)
 {
     if (!lua_getmetatable(L, index))
         return false;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->view_meta);
-    bool is = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
+    bool is = lua_topointer(L, -1) == vm->view_meta_at;
+    lua_pop(L, 1);
     return is;
 }
 
@@ -644,7 +651,8 @@ static int method_write(lua_State *L)
     int n_args = lua_gettop(L);
     size_t n;
     for (int i = 2; i <= n_args; i++) /* all or nothing */
-        check_bytes(L, i, s->vm, &n);
+        if (lua_type(L, i) != LUA_TSTRING)
+            check_bytes(L, i, s->vm, &n);
     int wrong = cannot_add(L, s, call);
     if (wrong)
         return wrong;
@@ -833,10 +841,20 @@ static void open_views(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "buffer");
     lua_setfield(L, -2, "__metatable");
+    vm->view_meta_at = lua_topointer(L, -1);
     vm->view_meta = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* ---- opening ---- */
+
+static void open_terminators(lua_State *L, struct vm *vm)
+{
+    static const char *const texts[] = {"", "\n", "\r\n"};
+    for (size_t n = 0; n < 3; n++) {
+        lua_pushlstring(L, texts[n], n);
+        vm->terminators[n] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+}
 
 static int method_tostring(lua_State *L)
 {
@@ -881,14 +899,17 @@ void lib_stream_open(lua_State *L, struct vm *vm)
     };
     // stack: …, core
     luaL_newmetatable(L, type_name);
-    lua_pushcfunction(L, method_tostring);
+    lua_pushlightuserdata(L, vm);
+    lua_pushcclosure(L, method_tostring, 1);
     lua_setfield(L, -2, "__tostring");
     lua_pushcfunction(L, method_gc);
     lua_setfield(L, -2, "__gc");
     lua_pushliteral(L, "stream");
     lua_setfield(L, -2, "__metatable");
+    vm->stream_meta_at = lua_topointer(L, -1);
     vm->stream_meta = luaL_ref(L, LUA_REGISTRYINDEX);
     open_views(L, vm);
+    open_terminators(L, vm);
     lua_newtable(L);
     lua_pushlightuserdata(L, vm);
     luaL_setfuncs(L, functions, 1);

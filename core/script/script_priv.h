@@ -356,6 +356,9 @@ struct vm {
     /* Registry references. */
     int stop, door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
         reply_meta, pass;
+    int terminators[3]; /* by length */
+    /* Where the metatables are: as long as the VM lives, at the same place. */
+    const void *stream_meta_at, *view_meta_at;
     struct report reports[SCRIPT_ERRORS];
 };
 

@@ -16,6 +16,7 @@
 #define TOKEN "tok_abcd"
 #define TOKEN_REPLACED "TOK_ABCD"
 #define TOKEN_CHANGED_BYTES 7u // '_' is the same in both
+#define LINE_BYTES 100u
 #define HELLO_BYTES 16u
 #define MESSAGE_MAX_BYTES (64u * 1024u) // the longest request of rr
 
@@ -57,9 +58,12 @@ struct stream {
     bool started;        // counted as ready
     bool finished;       // nothing more will come
     char hello[HELLO_BYTES];
-    uint32_t hello_have; // backend: bytes of it so far
-    char *message;       // backend: a message that came or went in parts; freed with the stream
-    struct stream *next; // backend: list of open streams
+    uint32_t hello_have;  // backend: bytes of it so far
+    char *message;        // backend: a message that came or went in parts; freed with the stream
+    struct stream *other; // bulk: the end of this connection at the other side, NULL: not there
+    uint32_t pieces;      // bulk with tokens, sender: sent so far of those that pattern_send() cuts
+    bool held_back;       // … and the next one waits
+    struct stream *next;  // backend: list of open streams
     struct stream *prev;
 };
 
@@ -73,6 +77,9 @@ struct options {
     uint32_t connections;
     uint32_t size;
     bool tokens;
+    bool all_tokens; // also those that a border between chunks cuts must arrive replaced
+    bool lines;
+    bool unanswered; // idle: a message that was sent is enough
     uint64_t warm_ns;
     uint64_t run_ns;
     uint64_t most; // transactions that end the measured phase early; 0: no limit
@@ -119,12 +126,18 @@ bool stream_connect(struct load *load, struct stream *stream, stream_event_fn on
 void stream_close(struct stream *stream, bool reset);
 
 // load_pattern.c
-void pattern_init(struct pattern *pattern, bool tokens);
+void pattern_init(struct pattern *pattern, bool tokens, bool lines);
 void pattern_deinit(struct pattern *pattern);
 // Where in the pattern the byte `position` of connection `index` lies.
 uint32_t pattern_at(uint32_t index, uint64_t position);
 // Compares received bulk bytes with the pattern; counts errors and tokens that were not replaced.
 void pattern_verify(struct load *load, struct stream *stream, const char *bytes, size_t length);
+// The end of what `stream` receives: a token that ends there in the middle was none.
+void pattern_ended(struct load *load, const struct stream *stream);
+// Sends what comes next of the pattern. The first tokens of a connection are cut, once at each of
+// their inner borders: the second part goes when all before the token has arrived, so that the
+// forwarder has read the first part alone. Returns as send().
+ssize_t pattern_send(struct load *load, struct stream *stream);
 void hello_write(char *hello, enum kind kind, uint32_t size, uint32_t index);
 bool hello_parse(const char *hello, enum kind *kind, uint32_t *size, uint32_t *index);
 

@@ -59,14 +59,10 @@ void bulk_pour(struct load *load, struct stream *stream)
 
 static void pour(struct load *load, struct stream *stream)
 {
-    uint32_t at = pattern_at(stream->index, stream->sent);
-    ssize_t n = send(stream->fd, load->pattern.send + at, CHUNK_BYTES, MSG_NOSIGNAL);
-    if (n >= 0) {
-        stream->sent += (uint64_t)n;
+    if (pattern_send(load, stream) >= 0)
         mark_ready(load, stream);
-    } else if (errno != EAGAIN) {
+    else if (errno != EAGAIN)
         fail(load, stream, "send");
-    }
 }
 
 static void on_eof(struct load *load, struct stream *stream)
@@ -80,6 +76,7 @@ static void on_eof(struct load *load, struct stream *stream)
         load_error(load, "connection %u: %llu of %llu bytes arrived", stream->index,
                    (unsigned long long)stream->received, (unsigned long long)stream->upstream_sent);
     }
+    pattern_ended(load, stream);
     finish(load, stream);
 }
 

@@ -5,8 +5,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 
-static char *block_new(const char *token)
+#define TOKEN_BYTES 8u
+#define CUTS (TOKEN_BYTES - 1) // one at each border within a token
+
+static void fill_with_lines(char *block)
+{
+    for (size_t i = 0; i < PATTERN_BYTES; i++) {
+        if (i % LINE_BYTES == LINE_BYTES - 1)
+            block[i] = '\n';
+        else if (block[i] == '\n')
+            block[i] = ' ';
+    }
+}
+
+static char *block_new(const char *token, bool lines)
 {
     // No '_': a token is never there by chance.
     static const char alphabet[] =
@@ -21,6 +36,8 @@ static char *block_new(const char *token)
         state ^= state << 17;
         block[i] = alphabet[(state >> 32) % 64];
     }
+    if (lines)
+        fill_with_lines(block);
     if (token) {
         // In the middle of its 4 KiB: a border between chunks of a round size does not cut it.
         for (size_t i = TOKEN_EVERY_BYTES / 2; i < PATTERN_BYTES; i += TOKEN_EVERY_BYTES)
@@ -31,10 +48,10 @@ static char *block_new(const char *token)
     return block;
 }
 
-void pattern_init(struct pattern *pattern, bool tokens)
+void pattern_init(struct pattern *pattern, bool tokens, bool lines)
 {
-    pattern->send = block_new(tokens ? TOKEN : NULL);
-    pattern->expect = tokens ? block_new(TOKEN_REPLACED) : pattern->send;
+    pattern->send = block_new(tokens ? TOKEN : NULL, lines);
+    pattern->expect = tokens ? block_new(TOKEN_REPLACED, lines) : pattern->send;
 }
 
 void pattern_deinit(struct pattern *pattern)
@@ -50,8 +67,8 @@ uint32_t pattern_at(uint32_t index, uint64_t position)
     return (uint32_t)((index * 8219ull + position) % PATTERN_BYTES);
 }
 
-// A chunk that is not as expected: a token cut by the border of two chunks is rightly not replaced;
-// anything else is an error.
+// A chunk that is not as expected: tokens that were not replaced are counted (chunk by chunk, one
+// cut by a border rightly is not); anything else is an error.
 static void explain(struct load *load, struct stream *stream, const char *bytes, size_t length)
 {
     uint32_t at = pattern_at(stream->index, stream->received);
@@ -67,6 +84,74 @@ static void explain(struct load *load, struct stream *stream, const char *bytes,
     }
 }
 
+// Where the token number `n` of connection `index` begins.
+static uint64_t token_start(uint32_t index, uint32_t n)
+{
+    uint32_t before = pattern_at(index, 0) % TOKEN_EVERY_BYTES;
+    uint32_t first = (TOKEN_EVERY_BYTES + TOKEN_EVERY_BYTES / 2 - before) % TOKEN_EVERY_BYTES;
+    return first + (uint64_t)n * TOKEN_EVERY_BYTES;
+}
+
+// The piece number `n` of what a connection sends at first, and how much must have arrived before
+// the next one. After the last cut it is a piece that ends between two tokens, or the forwarder's
+// chunks would go on as they were cut.
+static void piece(uint32_t index, uint32_t n, uint64_t *end, uint64_t *awaited)
+{
+    *awaited = token_start(index, n);
+    *end = *awaited + n + 1;
+    if (n == CUTS)
+        *awaited = *end = token_start(index, n) - TOKEN_EVERY_BYTES / 2;
+}
+
+static bool in_pieces(const struct load *load, const struct stream *stream)
+{
+    return load->options.tokens && stream->pieces <= CUTS;
+}
+
+static void release(struct load *load, struct stream *sender, uint64_t received)
+{
+    uint64_t end, awaited;
+    if (!sender->held_back)
+        return;
+    piece(sender->index, sender->pieces - 1, &end, &awaited);
+    if (received < awaited)
+        return;
+    sender->held_back = false;
+    if (load->phase != PHASE_DRAIN)
+        stream_watch(load, sender, EPOLLOUT);
+}
+
+ssize_t pattern_send(struct load *load, struct stream *stream)
+{
+    uint64_t end = stream->sent + CHUNK_BYTES, awaited;
+    uint32_t at = pattern_at(stream->index, stream->sent);
+    bool one_of_some = in_pieces(load, stream);
+    if (one_of_some)
+        piece(stream->index, stream->pieces, &end, &awaited);
+    ssize_t n =
+        send(stream->fd, load->pattern.send + at, (size_t)(end - stream->sent), MSG_NOSIGNAL);
+    if (n < 0)
+        return n;
+    stream->sent += (uint64_t)n;
+    if (one_of_some && stream->sent == end) {
+        stream->pieces++;
+        stream->held_back = true;
+        stream_watch(load, stream, EPOLLIN);
+        release(load, stream, stream->other ? stream->other->received : 0);
+    }
+    return n;
+}
+
+void pattern_ended(struct load *load, const struct stream *stream)
+{
+    if (!load->options.tokens || stream->received == 0)
+        return;
+    uint32_t at =
+        (pattern_at(stream->index, stream->received) + TOKEN_EVERY_BYTES / 2) % TOKEN_EVERY_BYTES;
+    for (uint32_t i = 0; at < TOKEN_BYTES && i < at; i++)
+        load->missed_bytes -= TOKEN[i] != TOKEN_REPLACED[i];
+}
+
 void pattern_verify(struct load *load, struct stream *stream, const char *bytes, size_t length)
 {
     uint32_t at = pattern_at(stream->index, stream->received);
@@ -76,12 +161,14 @@ void pattern_verify(struct load *load, struct stream *stream, const char *bytes,
     load->payload_bytes += length;
     if (load->phase == PHASE_MEASURE)
         load->bytes += length;
+    if (stream->other)
+        release(load, stream->other, stream->received);
 }
 
 void hello_write(char *hello, enum kind kind, uint32_t size, uint32_t index)
 {
     char text[HELLO_BYTES + 1];
-    snprintf(text, sizeof(text), "%c:%06x%08x", (char)kind, size & 0xffffffu, index);
+    snprintf(text, sizeof(text), "%c:%06x%07x\n", (char)kind, size & 0xffffffu, index & 0xfffffffu);
     memcpy(hello, text, HELLO_BYTES);
 }
 
@@ -91,7 +178,7 @@ bool hello_parse(const char *hello, enum kind *kind, uint32_t *size, uint32_t *i
     char letter = 0;
     memcpy(text, hello, HELLO_BYTES);
     text[HELLO_BYTES] = 0;
-    if (sscanf(text, "%c:%6x%8x", &letter, size, index) != 3)
+    if (sscanf(text, "%c:%6x%7x", &letter, size, index) != 3)
         return false;
     *kind = (enum kind)letter;
     switch (*kind) {

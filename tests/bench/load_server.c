@@ -13,6 +13,8 @@
 static void server_free(struct load *load, struct stream *stream, bool reset)
 {
     stream_close(stream, reset);
+    if (stream->other)
+        stream->other->other = NULL;
     if (stream->prev)
         stream->prev->next = stream->next;
     else
@@ -87,11 +89,7 @@ static void end_sending(struct load *load, struct stream *stream)
 
 static void pour(struct load *load, struct stream *stream)
 {
-    uint32_t at = pattern_at(stream->index, stream->sent);
-    ssize_t n = send(stream->fd, load->pattern.send + at, CHUNK_BYTES, MSG_NOSIGNAL);
-    if (n >= 0) {
-        stream->sent += (uint64_t)n;
-    } else if (errno != EAGAIN) {
+    if (pattern_send(load, stream) < 0 && errno != EAGAIN) {
         load_error(load, "backend: send: %s", strerror(errno));
         server_free(load, stream, true);
     }
@@ -105,13 +103,14 @@ static bool begin(struct load *load, struct stream *stream)
         server_free(load, stream, true);
         return false;
     }
-    if (stream->kind == KIND_DOWN) {
-        stream_watch(load, stream, EPOLLOUT);
-        return true;
-    }
-    if (stream->kind == KIND_UP) {
+    if (stream->kind == KIND_DOWN || stream->kind == KIND_UP) {
         struct stream *client = client_of(load, stream);
+        stream->other = client;
         if (client)
+            client->other = stream;
+        if (stream->kind == KIND_DOWN)
+            stream_watch(load, stream, EPOLLOUT);
+        else if (client)
             bulk_pour(load, client);
         return true;
     }
@@ -150,6 +149,7 @@ static void on_eof(struct load *load, struct stream *stream)
     struct stream *client = client_of(load, stream);
     if (stream->hello_have == HELLO_BYTES && stream->kind == KIND_UP && client) {
         load->ends_seen++;
+        pattern_ended(load, stream);
         if (load->phase != PHASE_DRAIN || stream->received != client->sent) {
             load_error(load, "connection %u: %llu of %llu bytes arrived", stream->index,
                        (unsigned long long)stream->received, (unsigned long long)client->sent);

@@ -9,12 +9,13 @@ import tempfile
 import time
 
 from . import proc
-from .loads import GIB, MIB
+from .loads import GIB, LINE_BYTES, MIB
 from .peers import HERE, Job
 
 LISTEN_SECONDS = 10
 SPARE_SECONDS = 60       # for set-up, drain and slow forwarders, above what is measured
 IDLE_SETTLE_SECONDS = 0.3
+IDLE_SETTLE_TIMES = 10
 QUIESCE_SECONDS = 0.01   # what was under way when the load stood still
 STARTS = 3
 
@@ -100,6 +101,8 @@ def _figures(result, cpu, load, connections):
         record["gbit_per_s"] = result["bytes"] * 8 / 1e9 / seconds
         if cpu is not None and result["bytes"]:
             record["cpu_s_per_gib"] = cpu / (result["bytes"] / GIB)
+        if cpu and load.payload == "lines":
+            record["lines_per_cpu_s"] = result["bytes"] / LINE_BYTES / cpu
     elif load.mode == "idle":
         record["cpu_ms_per_s"] = cpu * 1e3 / seconds
         record["connections"] = connections
@@ -115,6 +118,17 @@ def _figures(result, cpu, load, connections):
     return record
 
 
+def _settled_pss(forwarder):
+    """Once it works no more."""
+    used = proc.cpu_seconds(forwarder.pid)
+    for _ in range(IDLE_SETTLE_TIMES):
+        time.sleep(IDLE_SETTLE_SECONDS)
+        before, used = used, proc.cpu_seconds(forwarder.pid)
+        if used - before < 0.01:
+            break
+    return proc.pss_bytes(forwarder.pid)
+
+
 def _drive(generator, forwarder, load, connections, pss_before, deadline):
     """The measured part: the forwarder's figures are read while the load stands still."""
     def sample():
@@ -125,8 +139,7 @@ def _drive(generator, forwarder, load, connections, pss_before, deadline):
     line = _readline(generator, deadline)
     if line == "ready":
         if load.mode == "idle":
-            time.sleep(IDLE_SETTLE_SECONDS)
-            extra["pss_bytes_per_connection"] = (proc.pss_bytes(forwarder.pid) - pss_before) / connections
+            extra["pss_bytes_per_connection"] = (_settled_pss(forwarder) - pss_before) / connections
         before = sample()
         _go_on(generator)
         line = _readline(generator, deadline)
@@ -151,10 +164,10 @@ def _run_load(load, peer, machine, options, directory, log):
         pss_before = 0
         if peer.name != "direct":
             port = proc.free_port(machine.rng)
-            forwarder = _start_forwarder(peer, Job(directory, port, backend, load.script), machine, log)
+            script = load.script if peer.name.startswith("penstock") else load.counterpart
+            forwarder = _start_forwarder(peer, Job(directory, port, backend, script), machine, log)
             if load.mode == "idle":
-                time.sleep(IDLE_SETTLE_SECONDS)
-                pss_before = proc.pss_bytes(forwarder.pid)
+                pss_before = _settled_pss(forwarder)
         arguments, connections = load.arguments(options, peer)
         generator = proc.Process([machine.load_binary, *arguments, "-t", str(port), "-f", str(listener.fileno())],
                                  machine.load_cpu, pipes=True, pass_fds=[listener.fileno()])

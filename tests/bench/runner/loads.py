@@ -2,6 +2,7 @@
 
 GIB = 1 << 30
 MIB = 1 << 20
+LINE_BYTES = 100
 
 
 class Figure:
@@ -14,6 +15,7 @@ class Figure:
 
 CPU_GIB = Figure("cpu_s_per_gib", "CPU s/GiB")
 GBIT = Figure("gbit_per_s", "Gbit/s")
+LINES = Figure("lines_per_cpu_s", "lines/s per core")
 CPU_TRANSACTION = Figure("cpu_us_per_transaction", "CPU µs/transaction")
 CPU_CONNECTION = Figure("cpu_us_per_connection", "CPU µs/connection")
 PER_SECOND = Figure("per_s", "per second")
@@ -28,8 +30,13 @@ BINARY = Figure("binary_mib", "binary MiB")
 STRIPPED = Figure("stripped_mib", "stripped MiB")
 
 
+# What the load generator is told. "unanswered": idle connections whose one message waits for no echo.
+PAYLOADS = {"lines": "-l", "unanswered": "-u"}
+
+
 class Load:
-    def __init__(self, name, group, title, figures, mode=None, connections=1, size=64, script=None, peers=None):
+    def __init__(self, name, group, title, figures, mode=None, connections=1, size=64, script=None, counterpart=None,
+                 payload=None, peers=None):
         self.name = name
         self.group = group
         self.title = title
@@ -37,7 +44,9 @@ class Load:
         self.mode = mode           # of the load generator
         self.connections = connections
         self.size = size
-        self.script = script       # None, "pass" or "replace"
+        self.script = script       # of penstock: a name in policies/
+        self.counterpart = counterpart or script  # the others': "pass" or "replace"
+        self.payload = payload     # None, "tokens", or one of PAYLOADS
         self.peers = peers         # None: every peer that has the group
 
     def takes(self, peer):
@@ -54,9 +63,32 @@ class Load:
                      "-w", str(int(options.warm * 1000)), "-d", str(int(options.seconds * 1000))]
         if self.mode == "churn":
             arguments += ["-n", "30000"]
-        if self.script == "replace":
-            arguments.append("-k")
+        if self.payload in PAYLOADS:
+            arguments.append(PAYLOADS[self.payload])
+        elif self.payload == "tokens":
+            arguments.append("-K" if peer.name.startswith("penstock") and self.script != self.counterpart else "-k")
         return arguments, connections
+
+
+# Policy, what stands beside it, payload. `tokens` replaces across the borders of chunks, `replace` does not.
+SCRIPTED_BULK = [("pass", "pass", None), ("replace", "replace", "tokens"), ("filter", "pass", None),
+                 ("tokens", "replace", "tokens")]
+
+
+def _penstock_loads():
+    """Policies that are compared with penstock itself, or with nothing."""
+    both = ["penstock", "penstock-policy"]
+    loads = [Load("route-churn", "script", "connect hook, churn, 64 at once", [CPU_CONNECTION, PER_SECOND, P50, P99],
+                  "churn", 64, script="route", peers=both)]
+    for n in (1, 4):
+        loads.append(Load(f"lines-{n}", "script", f"lines of 100 B, bulk up × {n}", [CPU_GIB, LINES, GBIT], "up", n,
+                          script="lines", payload="lines", peers=["penstock-policy"]))
+    idle = [PSS, IDLE_CPU, CONNECTIONS]
+    for script, title in (("wait-one", "a filter waits"), ("wait-two", "two filters wait")):
+        loads.append(Load(script, "script", title, idle, "idle", 5000, script=script, peers=both))
+    loads.append(Load("wait-connect", "script", "the connect hook waits", idle, "idle", 5000, script="wait-connect",
+                      payload="unanswered", peers=["penstock-policy"]))
+    return loads
 
 
 def all_loads():
@@ -76,10 +108,13 @@ def all_loads():
     scripted = ["penstock-policy", "haproxy-lua", "nginx-njs"]
     loads.append(Load("pass-rr", "script", "pass, 64 B × 64", rr, "rr", 64, script="pass",
                       peers=scripted + ["penstock"]))
-    for script in ("pass", "replace"):
+    loads.append(Load("filter-rr", "script", "filter, 64 B × 64", rr, "rr", 64, script="filter", counterpart="pass",
+                      peers=scripted))
+    for script, counterpart, payload in SCRIPTED_BULK:
         for direction in ("up", "down"):
-            loads.append(Load(f"{script}-{direction}", "script", f"{script}, bulk {direction} × 4", bulk,
-                              direction, 4, script=script, peers=scripted))
+            loads.append(Load(f"{script}-{direction}", "script", f"{script}, bulk {direction} × 4", bulk, direction,
+                              4, script=script, counterpart=counterpart, payload=payload, peers=scripted))
+    loads += _penstock_loads()
     loads.append(Load("start", "start", "start", [START, PRIVATE, BINARY, STRIPPED], "start"))
     return loads
 
@@ -95,10 +130,10 @@ GROUPS = {
 
 
 class Goal:
-    """`subject` may use at most `most` times what the best of `against` uses, in each of the loads; or, with no
-    `against`, at most `most` of `key`."""
+    """`subject` may use at most `most` times what the best of `against` uses, in each of the loads; with `more`, at
+    most `most` above it; or, with no `against`, at most `most` of `key`."""
 
-    def __init__(self, title, loads, against, most, subject="penstock", key=None, unit=""):
+    def __init__(self, title, loads, against, most, subject="penstock", key=None, unit="", more=False):
         self.title = title
         self.loads = loads
         self.against = against
@@ -106,6 +141,21 @@ class Goal:
         self.subject = subject
         self.key = key
         self.unit = unit
+        self.more = more
+
+
+def _script_goals():
+    policy = "penstock-policy"
+    scripted = ["nginx-njs", "haproxy-lua"]
+    return [
+        Goal("data hook that returns nil, 64 B × 64", ["pass-rr"], ["penstock"], 1.15, policy),
+        Goal("replace, bulk up, down × 4: CPU/GiB", ["replace-up", "replace-down"], scripted, 0.5, policy),
+        Goal("filter, bulk up, down × 4: CPU/GiB", ["filter-up", "filter-down"], scripted, 0.4, policy),
+        Goal("filter, 64 B × 64: CPU/transaction", ["filter-rr"], ["nginx-njs"], 0.8, policy),
+        Goal("tokens, bulk up, down × 4: CPU/GiB", ["tokens-up", "tokens-down"], scripted, 0.4, policy),
+        Goal("connect hook, churn 64: CPU/connection", ["route-churn"], ["penstock"], 1.10, policy),
+        Goal("a filter waits: PSS/connection more", ["wait-one"], ["penstock"], 2048, policy, unit=" B", more=True),
+    ]
 
 
 def all_goals():
@@ -120,9 +170,7 @@ def all_goals():
         Goal("64 B × 1: CPU/transaction", ["rr-64-1"], plain, 1.0),
         Goal("churn 32, 64: CPU/connection", ["churn-32", "churn-64"], plain, 0.95),
         Goal("idle: PSS/connection", ["idle"], ["haproxy"], 0.25),
-        Goal("data hook that returns nil, 64 B × 64", ["pass-rr"], ["penstock"], 1.15, "penstock-policy"),
-        Goal("replace, bulk up, down × 4: CPU/GiB", ["replace-up", "replace-down"], ["nginx-njs", "haproxy-lua"], 0.5,
-             "penstock-policy"),
+        *_script_goals(),
         Goal("start until the first echo", ["start"], [], 10, key="start_ms", unit=" ms"),
         Goal("private memory after it", ["start"], [], 3, key="private_mib", unit=" MiB"),
         Goal("binary as built", ["start"], [], 3, key="binary_mib", unit=" MiB"),

@@ -30,7 +30,7 @@ class Job:
         self.directory = directory
         self.port = port
         self.backend = backend
-        self.script = script  # None, "pass" or "replace"
+        self.script = script  # None, or a name in policies/ or peers/
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)
@@ -102,6 +102,7 @@ class Penstock(Peer):
             command += ["--mode", self.mode]
         if self.has_policy and job.script:
             command += ["-p", os.path.join(POLICIES_DIR, job.script + ".lua")]
+            command = ["env", f"PENSTOCK_BENCH_BACKEND=127.0.0.1:{job.backend}", *command]
         return command + [f"127.0.0.1:{job.port}", f"127.0.0.1:{job.backend}"]
 
     def version(self):

@@ -24,12 +24,18 @@ class Results:
         runs = self.records.get((load_name, peer_name), {})
         return [record[key] for record in runs.values() if record.get(key) is not None]
 
-    def ratios(self, load_name, subject, other, key):
+    def pairs(self, load_name, subject, other, key):
         """Round by round, where both have a good run."""
         mine = self.records.get((load_name, subject), {})
         theirs = self.records.get((load_name, other), {})
-        return [mine[n][key] / theirs[n][key] for n in sorted(mine)
+        return [(mine[n][key], theirs[n][key]) for n in sorted(mine)
                 if n in theirs and mine[n].get(key) is not None and theirs[n].get(key)]
+
+    def ratios(self, load_name, subject, other, key):
+        return [mine / theirs for mine, theirs in self.pairs(load_name, subject, other, key)]
+
+    def differences(self, load_name, subject, other, key):
+        return [mine - theirs for mine, theirs in self.pairs(load_name, subject, other, key)]
 
 
 def number(value):
@@ -136,15 +142,16 @@ def _group_table(loads, peers, results, options):
 def _group(group, loads, peers, results, options):
     """One table; two where the group's loads have other figures (the scripted ones)."""
     lines = []
-    for key in dict.fromkeys(COMPARED[load.name] for load in loads):
-        alike = [load for load in loads if COMPARED[load.name] == key]
+    for figures in dict.fromkeys(tuple(load.figures) for load in loads):
+        alike = [load for load in loads if tuple(load.figures) == figures]
         lines += _group_table(alike, peers, results, options)
     return [f"### {GROUPS[group]}", "", *lines] if lines else []
 
 
 def _goal_against(goal, results):
-    """For each of the goal's loads, the peer with the lowest median and the median ratio to it."""
-    ratios = []
+    """For each of the goal's loads, the peer with the lowest median and the median ratio to it, or difference."""
+    compare = results.differences if goal.more else results.ratios
+    compared = []
     names = []
     for load_name in goal.loads:
         key = COMPARED[load_name]
@@ -153,12 +160,12 @@ def _goal_against(goal, results):
         if not medians:
             return goal.against, []
         best = min(medians, key=medians.get)
-        found = results.ratios(load_name, goal.subject, best, key)
+        found = compare(load_name, goal.subject, best, key)
         if not found:
             return goal.against, []
         names.append(best)
-        ratios.append(statistics.median(found))
-    return names, ratios
+        compared.append(statistics.median(found))
+    return names, compared
 
 
 def _goal_row(goal, results):
