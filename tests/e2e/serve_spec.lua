@@ -24,14 +24,6 @@ describe("serve", function()
     p:expect_end { reason = "closed", detail = "served", upstream = "-", side = "-" }
   end)
 
-  case("goes before the configured target", function(t)
-    local p, server = scripted.start(t, 'return { serve = function(conn, client) client:write "me" end }')
-    local client = t:connect(p)
-    client:expect "me"
-    client:expect_eof()
-    assert.is_nil(server:try_accept(0))
-  end)
-
   case("gives way to a destination that the connect hook names", function(t)
     local server = t:listen()
     local p = scripted.start(t, ([[
