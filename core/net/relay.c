@@ -274,7 +274,8 @@ ssize_t relay_take(struct relay *r, char **bytes, size_t most)
  * step. */
 static size_t read_chunk(struct relay *r, char **bytes, enum step *next)
 {
-    ssize_t n = relay_take(r, bytes, BUF_POOL_LARGE);
+    /* What becomes a string is better small: its memory is used again. */
+    ssize_t n = relay_take(r, bytes, r->mode == RELAY_SCRIPT ? BUF_POOL_SMALL : BUF_POOL_LARGE);
     *next = n == -EAGAIN ? STOP : AGAIN; /* AGAIN: the next step sees the end */
     return n > 0 ? (size_t)n : 0;
 }

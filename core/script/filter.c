@@ -18,8 +18,8 @@ struct filter {
 
 struct filters {
     size_t n, running;
-    struct filter *list;
     struct stream_queue *queues; /* n - 1: behind each filter but the last */
+    struct filter list[];
 };
 
 /* ---- streams of the sides ---- */
@@ -68,7 +68,7 @@ static void release_stream(struct script_conn *c, struct script_stream *s)
 
 void lib_stream_push_side(lua_State *L, struct script_conn *c, enum conn_side side)
 {
-    struct script_stream *s = lib_stream_push_new(L, c->vm);
+    struct script_stream *s = lib_stream_push_new(L, c->vm, true);
     int from = side == SIDE_CLIENT ? RELAY_UP : RELAY_DOWN;
     take_reader(c, from, s);
     take_writer(c, from == RELAY_UP ? RELAY_DOWN : RELAY_UP, s);
@@ -77,7 +77,7 @@ void lib_stream_push_side(lua_State *L, struct script_conn *c, enum conn_side si
 struct script_stream *lib_stream_client(lua_State *L, struct script_conn *c)
 {
     if (!c->readers[RELAY_UP]) {
-        take_reader(c, RELAY_UP, lib_stream_push_new(L, c->vm));
+        take_reader(c, RELAY_UP, lib_stream_push_new(L, c->vm, true));
         lua_pop(L, 1);
     }
     return c->readers[RELAY_UP];
@@ -102,20 +102,18 @@ static void free_filters(struct filters *f)
         return;
     for (size_t i = 0; i + 1 < f->n; i++)
         buf_deinit(&f->queues[i].bytes);
-    free(f->list);
     free(f->queues);
     free(f);
 }
 
 static struct filters *new_filters(size_t n)
 {
-    struct filters *f = calloc(1, sizeof *f);
+    struct filters *f = calloc(1, sizeof *f + n * sizeof f->list[0]);
     if (!f)
         return NULL;
     f->n = n;
-    f->list = calloc(n, sizeof *f->list);
     f->queues = n > 1 ? calloc(n - 1, sizeof *f->queues) : NULL;
-    if (!f->list || (n > 1 && !f->queues)) {
+    if (n > 1 && !f->queues) {
         free_filters(f);
         return NULL;
     }
@@ -126,8 +124,8 @@ static struct filters *new_filters(size_t n)
 static void make_streams(lua_State *L, struct script_conn *c, int dir, struct filters *f)
 {
     for (size_t i = 0; i < f->n; i++) {
-        f->list[i].rd = lib_stream_push_new(L, c->vm);
-        f->list[i].wr = lib_stream_push_new(L, c->vm);
+        f->list[i].rd = lib_stream_push_new(L, c->vm, true);
+        f->list[i].wr = lib_stream_push_new(L, c->vm, false);
         lua_pop(L, 2); /* anchored */
         f->list[i].rd->script = f->list[i].wr->script = c;
     }

@@ -268,7 +268,7 @@ static int io_deny(lua_State *L)
     if (!c)
         return 2;
     s->denied = true;
-    memcpy(s->deny_reason, v.reason, sizeof s->deny_reason);
+    memcpy(c->detail, v.reason, sizeof c->detail);
     lib_conn_ask_close(s, c, v.reset);
     return lib_conn_push_result(L, 0);
 }

@@ -352,20 +352,27 @@ void lib_stream_on_room(struct script_stream *s)
 
 /* ---- the userdata ---- */
 
-struct script_stream *lib_stream_push_loose(lua_State *L, struct vm *vm)
+static struct script_stream *push_stream(lua_State *L, struct vm *vm, bool reads)
 {
-    struct script_stream *s = lua_newuserdata(L, sizeof *s); // stack: …, stream
-    memset(s, 0, sizeof *s);
+    size_t size = reads ? sizeof(struct script_stream) : offsetof(struct script_stream, run);
+    struct script_stream *s = lua_newuserdata(L, size); // stack: …, stream
+    memset(s, 0, size);
     s->vm = vm;
     s->ref = LUA_NOREF;
+    s->reads = reads;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->stream_meta);
     lua_setmetatable(L, -2);
     return s;
 }
 
-struct script_stream *lib_stream_push_new(lua_State *L, struct vm *vm)
+struct script_stream *lib_stream_push_loose(lua_State *L, struct vm *vm)
 {
-    struct script_stream *s = lib_stream_push_loose(L, vm);
+    return push_stream(L, vm, true);
+}
+
+struct script_stream *lib_stream_push_new(lua_State *L, struct vm *vm, bool reads)
+{
+    struct script_stream *s = push_stream(L, vm, reads);
     lua_pushvalue(L, -1);
     s->ref = luaL_ref(L, LUA_REGISTRYINDEX); // stack: …, stream
     return s;
@@ -409,7 +416,7 @@ struct script_stream *lib_stream_check(lua_State *L, int index, const char *call
 static struct script_stream *check_reader(lua_State *L, const char *call)
 {
     struct script_stream *s = lib_stream_check(L, 1, call);
-    if (s->script && !s->in && !s->in_queue)
+    if (!s->reads)
         luaL_error(L, "%s: this stream is for writing", call);
     return s;
 }

@@ -185,7 +185,7 @@ static void bind_to(struct task *t, struct conn *c, struct script_conn *script,
     if (script)
         list_push(&script->tasks, &t->of_conn);
     if (conn_is_closed(c)) /* of a close hook: with its time limit */
-        loop_timer(t->vm->loop, &t->limit, SCRIPT_CLOSE_MS);
+        sched_limit(t, SCRIPT_CLOSE_MS);
 }
 
 /* A task for the function at 1, with its handle on the top of the stack. It starts once Lua is
@@ -267,7 +267,7 @@ void lib_task_stop(struct vm *vm)
     if (!t)
         return;
     vm->set.busy = true;
-    loop_timer(vm->loop, &t->limit, SCRIPT_CLOSE_MS);
+    sched_limit(t, SCRIPT_CLOSE_MS);
     sched_start_later(t);
 }
 

@@ -195,6 +195,11 @@ static void end_streams(struct task *t)
         lib_stream_detach_sides(t->script);
 }
 
+static bool decides(enum policy_hook hook)
+{
+    return hook != HOOK_DATA && hook != HOOK_CLOSE;
+}
+
 /* A hook that waited is over: tell the connection, unless that has ended. */
 static void on_waited(struct task *t, enum task_end end)
 {
@@ -202,7 +207,7 @@ static void on_waited(struct task *t, enum task_end end)
     enum policy_hook hook = (enum policy_hook)t->hook;
     enum relay_direction dir = (enum relay_direction)t->dir;
     enum relay_verdict relay_verdict = (enum relay_verdict)t->relay_verdict;
-    struct verdict verdict = t->verdict;
+    struct verdict verdict = decides(hook) ? t->extra->verdict : (struct verdict){0};
     bool silent = ended(t);
     (void)end;
 
@@ -212,7 +217,7 @@ static void on_waited(struct task *t, enum task_end end)
         drop_verdict(&verdict);
     } else if (hook == HOOK_DATA) {
         conn_data_decided(c, dir, relay_verdict);
-    } else if (hook != HOOK_CLOSE) {
+    } else if (decides(hook)) {
         conn_decided(c, hook, &verdict);
     }
     conn_drop(c);
@@ -233,6 +238,10 @@ static const struct task_ops hook_ops[HOOK_COUNT] = {
 static struct task *take(struct policy *p, struct conn *c, enum policy_hook hook)
 {
     struct task *t = sched_take(vm_from(p), &hook_ops[hook]);
+    if (t && decides(hook) && !sched_extra(t)) {
+        sched_release(t);
+        t = NULL;
+    }
     if (!t) {
         log_line(LOG_ERROR, c->id, "out of memory for the %s", hook_ops[hook].name);
         return NULL;
@@ -241,12 +250,8 @@ static struct task *take(struct policy *p, struct conn *c, enum policy_hook hook
     t->conn = c;
     t->hook = (uint8_t)hook;
     t->relay_verdict = RELAY_FAIL;
-    t->verdict.kind = VERDICT_ERROR;
-    t->verdict.targets = NULL;
-    t->verdict.reason[0] = '\0';
-    t->verdict.reset = false;
-    t->verdict.hang_ms = 0;
-    buf_init(&t->verdict.reply);
+    if (decides(hook))
+        t->extra->verdict = (struct verdict){.kind = VERDICT_ERROR};
     return t;
 }
 
@@ -272,9 +277,9 @@ static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hoo
     if (sched_start(t) == TASK_WAITS)
         return wait_for(t);
     if (t->script && ended(t))
-        drop_verdict(&t->verdict); /* and *out stays as it is */
+        drop_verdict(&t->extra->verdict); /* and *out stays as it is */
     else
-        *out = t->verdict;
+        *out = t->extra->verdict;
     end_streams(t);
     sched_release(t);
     vm_settle(vm);
@@ -315,7 +320,7 @@ static void close_hook(struct policy *p, struct conn *c, const struct conn_info 
         return;
     t->info = info;
     if (sched_start(t) == TASK_WAITS) {
-        loop_timer(vm->loop, &t->limit, SCRIPT_CLOSE_MS);
+        sched_limit(t, SCRIPT_CLOSE_MS);
         wait_for(t);
         return;
     }
@@ -359,10 +364,13 @@ void policy_run_closes(struct vm *vm)
         struct conn *c = script->conn; /* held by lib_conn.c: ask_close() */
         list_remove(&script->close_node);
         enum close_reason reason = script->denied ? REASON_DENIED : REASON_CLOSED;
+        char detail[VERDICT_REASON_MAX] = "";
+        if (script->denied)
+            memcpy(detail, c->detail, sizeof detail);
         if (script->reset)
-            conn_reset(c, reason, SIDE_NONE, script->deny_reason);
+            conn_reset(c, reason, SIDE_NONE, detail);
         else
-            conn_close(c, reason, SIDE_NONE, script->deny_reason);
+            conn_close(c, reason, SIDE_NONE, detail);
         conn_drop(c);
     }
 }

@@ -33,10 +33,34 @@ static void on_wake(struct timer *timer)
 
 static void on_limit(struct timer *timer)
 {
-    struct task *t = container_of(timer, struct task, limit);
+    struct task *t = container_of(timer, struct task_extra, limit)->task;
     struct vm *vm = t->vm;
     sched_cancel(t);
     vm_settle(vm);
+}
+
+struct task_extra *sched_extra(struct task *t)
+{
+    if (!t->extra && (t->extra = calloc(1, sizeof *t->extra))) {
+        t->extra->task = t;
+        timer_init(&t->extra->limit, on_limit);
+    }
+    return t->extra;
+}
+
+void sched_limit(struct task *t, uint64_t ms)
+{
+    struct task_extra *extra = sched_extra(t);
+    if (extra)
+        loop_timer(t->vm->loop, &extra->limit, ms);
+    else
+        sched_cancel_later(t);
+}
+
+static void stop_limit(struct task *t)
+{
+    if (t->extra && timer_is_active(&t->extra->limit))
+        timers_stop(&t->vm->loop->timers, &t->extra->limit);
 }
 
 static struct task *task_new(struct vm *vm)
@@ -53,7 +77,6 @@ static struct task *task_new(struct vm *vm)
     list_init(&t->children);
     list_init(&t->sibling);
     timer_init(&t->wake, on_wake);
-    timer_init(&t->limit, on_limit);
     return t;
 }
 
@@ -84,8 +107,9 @@ static void task_free(struct task *t)
     list_remove(&t->sibling);
     if (t->vm->loop) { /* it has been activated */
         timers_stop(&t->vm->loop->timers, &t->wake);
-        timers_stop(&t->vm->loop->timers, &t->limit);
+        stop_limit(t);
     }
+    free(t->extra);
     free(t);
 }
 
@@ -132,8 +156,7 @@ void sched_release(struct task *t)
     list_remove(&t->ready_node);
     if (timer_is_active(&t->wake))
         timers_stop(&vm->loop->timers, &t->wake);
-    if (timer_is_active(&t->limit))
-        timers_stop(&vm->loop->timers, &t->limit);
+    stop_limit(t);
     if (t->chunk_ref != LUA_NOREF) {
         luaL_unref(vm->L, LUA_REGISTRYINDEX, t->chunk_ref);
         t->chunk_ref = LUA_NOREF;

@@ -71,7 +71,6 @@ struct script_conn {
     bool reset;     /* … by RST */
     bool denied;    /* … with the reason below */
     bool passed[2]; /* by direction: conn:pass() was called while a data hook waits */
-    char deny_reason[VERDICT_REASON_MAX];
 };
 
 /* Pushes the userdata of `c`, made at its first use and kept in c->script. May raise. */
@@ -125,6 +124,13 @@ struct task_ops {
     void (*done)(struct task *t, enum task_end end);
 };
 
+/* What only some tasks need: filters, which wait as long as their connections live, go without. */
+struct task_extra {
+    struct task *task;
+    struct verdict verdict; /* of a hook that decides */
+    struct timer limit;     /* when it is cancelled: of a close hook, of ps.on_stop */
+};
+
 struct task {
     struct list node;    /* in vm->idle or vm->busy */
     struct list of_conn; /* in script_conn->tasks */
@@ -142,7 +148,7 @@ struct task {
     struct list wait_node;        /* in the list of who waits for the same */
     struct list ready_node;       /* in vm->ready: to be started, woken or cancelled */
     struct timer wake;            /* of ps.sleep, and of waits with a time limit */
-    struct timer limit;           /* of the close hook */
+    struct task_extra *extra;     /* sched_extra(): once it was needed, until the task is freed */
     struct script_handle *handle; /* lib_task.c: of a task that a script has made */
     struct list children;         /* tasks that end with this one */
     struct list sibling;          /* in the children of another */
@@ -159,12 +165,15 @@ struct task {
     uint8_t dir;           /* enum relay_direction */
     uint8_t relay_verdict; /* enum relay_verdict */
     bool held;             /* holds a reference on conn */
-    struct verdict verdict;
 };
 
 /* A task from the pool, NULL when out of memory. Give it back with sched_release(). */
 struct task *sched_take(struct vm *vm, const struct task_ops *ops);
 void sched_release(struct task *t);
+/* Its extra part, made at the first use; NULL when out of memory. */
+struct task_extra *sched_extra(struct task *t);
+/* Cancels it unless it has ended in that time. Cancels it at once when out of memory. */
+void sched_limit(struct task *t, uint64_t ms);
 /* Starts it. TASK_WAITS: it lives on and ends with ops->done; otherwise it is over and `done` is
  * not called. */
 enum task_end sched_start(struct task *t);
@@ -276,8 +285,8 @@ void report_deinit(struct vm *vm);
 
 /* ---- return values (verdict.c) ---- */
 
-/* Fills t->verdict from the value at index 1, of a hook that decides. Raises when it makes no
- * sense. */
+/* Fills t->extra->verdict from the value at index 1, of a hook that decides. Raises when it makes
+ * no sense. */
 void verdict_read(lua_State *L, struct task *t);
 /* Reads the ps.deny{…} at `index`. */
 void verdict_read_deny(lua_State *L, int index, struct verdict *v);

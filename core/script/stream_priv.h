@@ -79,16 +79,19 @@ struct script_stream {
     struct stream_queue *in_queue; /* instead of `in` */
     struct stream_queue *out_queue;
     struct task *reader, *writer; /* who waits */
-    uint64_t run;                 /* entry into Lua that `run_bytes` counts in */
+    uint64_t timeout_ms;          /* of each wait; 0: none */
+    size_t mark;                  /* writer: waits until no more than that is held */
+    int ref;                      /* anchors the userdata while it is attached */
+    bool reads;                   /* made with room for what follows */
+    /* Only of a stream that reads: the memory of others ends here. */
+    uint64_t run; /* entry into Lua that `run_bytes` counts in */
     size_t run_bytes;
-    uint64_t timeout_ms; /* of each wait; 0: none */
-    size_t mark;         /* writer: waits until no more than that is held */
-    int ref;             /* anchors the userdata while it is attached */
-    struct read_op op;   /* of the reader */
+    struct read_op op;
 };
 
-/* Pushes a new stream that is anchored until lib_stream_detach(). May raise. */
-struct script_stream *lib_stream_push_new(lua_State *L, struct vm *vm);
+/* Pushes a new stream that is anchored until lib_stream_detach(); `reads`: it will have a source.
+ * May raise. */
+struct script_stream *lib_stream_push_new(lua_State *L, struct vm *vm, bool reads);
 /* The same, not anchored: whoever holds it in Lua keeps it. */
 struct script_stream *lib_stream_push_loose(lua_State *L, struct vm *vm);
 /* The stream at `index`, or an error that shows the right call. */

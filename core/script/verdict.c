@@ -87,8 +87,8 @@ static void read_destination(lua_State *L, struct task *t)
 {
     const char *what =
         lua_pushfstring(L, "the %s hook returned", policy_hook_name((enum policy_hook)t->hook));
-    t->verdict.targets = destination_read(L, 1, what);
-    t->verdict.kind = VERDICT_DIAL;
+    t->extra->verdict.targets = destination_read(L, 1, what);
+    t->extra->verdict.kind = VERDICT_DIAL;
     lua_pop(L, 1);
 }
 
@@ -98,13 +98,13 @@ void verdict_read(lua_State *L, struct task *t)
     int type = lua_gettop(L) ? lua_type(L, 1) : LUA_TNIL;
 
     if (type == LUA_TNIL || t->hook == HOOK_SERVE)
-        t->verdict.kind = VERDICT_CONTINUE;
+        t->extra->verdict.kind = VERDICT_CONTINUE;
     else if (type == LUA_TBOOLEAN && t->hook == HOOK_ACCEPT)
-        t->verdict.kind = lua_toboolean(L, 1) ? VERDICT_CONTINUE : VERDICT_DENY;
+        t->extra->verdict.kind = lua_toboolean(L, 1) ? VERDICT_CONTINUE : VERDICT_DENY;
     else if (type == LUA_TTABLE && is_of(L, t->vm->deny_meta))
-        verdict_read_deny(L, 1, &t->verdict);
+        verdict_read_deny(L, 1, &t->extra->verdict);
     else if (dials && type == LUA_TTABLE && is_of(L, t->vm->reply_meta))
-        read_reply(L, &t->verdict);
+        read_reply(L, &t->extra->verdict);
     else if (dials && (type == LUA_TSTRING || type == LUA_TTABLE))
         read_destination(L, t);
     else
