@@ -418,7 +418,7 @@ describe("from another hook,", function()
     client:reset()
   end)
 
-  for name, call in pairs { close = "conn:close()", reset = "conn:reset()", deny = 'conn:deny { reason = "enough" }' } do
+  for name, call in pairs { close = "conn:close()", reset = "conn:reset()", deny = 'conn:deny { reason = "no" }' } do
     case(("conn:%s ends filters of both directions"):format(name), function(t)
       local p, server = scripted.start(t, ([[
         return { filter = {
@@ -435,7 +435,7 @@ describe("from another hook,", function()
       p:log "after it"
       p:log "down ended by ps.CANCELLED"
       if name == "reset" then client:expect_reset() else client:expect_eof() end
-      p:expect_end(name == "deny" and { reason = "denied", detail = "enough" } or { reason = "closed" })
+      p:expect_end(name == "deny" and { reason = "denied", detail = "no" } or { reason = "closed" })
       upstream:read_all()
       assert.is_nil(p.err:match "too far")
     end)
@@ -489,9 +489,9 @@ describe("short connections", function()
       end
     end
     run(300) -- fills the pools
-    local before, descriptors = report(), nil
+    local before = report()
     sys.wait_until(function() return #p:access_lines() >= 301 end)
-    descriptors = p:descriptors()
+    local descriptors = p:descriptors()
     run(2000)
     sys.wait_until(function() return p:descriptors() <= descriptors end)
     local after = report()

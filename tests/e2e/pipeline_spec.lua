@@ -129,7 +129,9 @@ end)
 
 case("an abort reaches the other side behind what the last filter has in hand", function(t)
   local p, server = scripted.start(t, [[
-    return { { filter = { up = function(conn, rd, wr) for s in function() return rd:read() end do wr:write(s) end end } },
+    return { { filter = { up = function(conn, rd, wr)
+        for s in function() return rd:read() end do wr:write(s) end
+      end } },
       { filter = { up = function(conn, rd, wr)
         while true do
           local line = rd:line()

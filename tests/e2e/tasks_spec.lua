@@ -105,7 +105,9 @@ describe("a spawned task", function()
 
   case("goes on after its hook, while the connection lives", function(t)
     local p, server = scripted.start(t, [[
-      return { connect = function(conn) ps.spawn(function() ps.sleep(0.05) conn:tag("late", "yes") ps.log.info "tagged" end) end }]])
+      return { connect = function(conn)
+        ps.spawn(function() ps.sleep(0.05) conn:tag("late", "yes") ps.log.info "tagged" end)
+      end }]])
     local client, upstream = t:pair(p, server)
     p:log "tagged"
     client:close()
