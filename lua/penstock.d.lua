@@ -641,6 +641,15 @@ function ps.every(time, f, options) end
 ---@return penstock.Task
 function ps.on_start(f) end
 
+---Runs f once this version of the script has replaced an earlier one.
+---@param f fun()
+---@return penstock.Task
+function ps.on_reload(f) end
+
+---Runs f when this version gets no more connections.
+---@param f fun()
+function ps.on_stop(f) end
+
 ps.tcp = {}
 
 ---@return penstock.Socket
