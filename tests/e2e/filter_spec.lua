@@ -121,12 +121,6 @@ describe("a filter that sleeps", function()
 end)
 
 describe("a filter that returns", function()
-  local reports = [[
-    local function report(conn)
-      conn.log.info("modes %s %s", conn.mode.up, conn.mode.down)
-    end
-    ]]
-
   for name, body in pairs {
     ["at once"] = "",
     ["in the middle of a read"] = "local s = rd:exactly(7) wr:write(s)",
@@ -137,19 +131,22 @@ describe("a filter that returns", function()
       local h, why = rd:frame { skip = 4, len = "u32be", max = 10 } assert(not h and why == "too_long")]],
   } do
     case(name .. " leaves the rest to C, which splices it", function(t)
-      local p, server = scripted.start(t, reports .. ([[
-        return { filter = { up = function(conn, rd, wr)
-          conn:after(0.3, function() report(conn) end)
-          assert(conn.mode.up == "lua", conn.mode.up)
-          %s
-        end } }]]):format(body))
+      local p, server = scripted.start(t, ([[
+        return { filter = {
+          up = function(conn, rd, wr)
+            assert(conn.mode.up == "lua", conn.mode.up)
+            %s
+          end,
+          down = function(conn, rd) rd:line() conn.log.info("modes %%s %%s", conn.mode.up, conn.mode.down) end,
+        } }]]):format(body), { args = { "--mode", "splice" } })
       local client, upstream = t:pair(p, server)
       local memory = 12345 -- an offset where the content is no line and no small frame
       bulk.run { { from = client, to = upstream, bytes = 12 * MB, offset = memory } }
-      p:log "modes splice copy"
+      upstream:send "report\n"
+      p:log "modes splice lua"
       bulk.run { { from = client, to = upstream, bytes = 1 * MB, offset = memory, finish = true },
         { from = upstream, to = client, bytes = 1 * MB, finish = true } }
-      p:expect_end { reason = "eof", up = 13 * MB, down = MB }
+      p:expect_end { reason = "eof", up = 13 * MB, down = MB + 7 }
     end)
   end
 
@@ -393,7 +390,7 @@ describe("from another hook,", function()
         rd:line()
         conn.log.info("down is %s", conn.mode.down)
         assert(conn:inject("down", "<injected>"))
-      end } }]])
+      end } }]], { args = { "--mode", "splice" } })
     local client, upstream = t:pair(p, server)
     bulk.run { { from = upstream, to = client, bytes = 8 * MB } }
     client:send "now\n"
