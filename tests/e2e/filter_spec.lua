@@ -487,10 +487,10 @@ describe("short connections", function()
     end
     run(300) -- fills the pools
     local before = report()
-    sys.wait_until(function() return #p:access_lines() >= 301 end)
+    assert(sys.wait_until(function() return #p:access_lines() >= 301 end))
     local descriptors = p:descriptors()
     run(2000)
-    sys.wait_until(function() return p:descriptors() <= descriptors end)
+    assert(sys.wait_until(function() return p:descriptors() <= descriptors end), "descriptors are left")
     local after = report()
     assert.is_true(after < before + 100, ("the heap has grown from %d to %d KB"):format(before, after))
     assert.is_true(p:descriptors() <= descriptors + 2, "descriptors are left")
