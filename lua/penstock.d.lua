@@ -107,6 +107,231 @@ function Conn:reset() end
 ---@return penstock.Error? err
 function Conn:limit(rates) end
 
+---Looks at what the client sends; it stays for the upstream. Waits up to the handshake timeout.
+---@param n integer
+---@return string? bytes
+---@return penstock.Error? err
+function Conn:peek(n) end
+
+---@param max? integer
+---@return string? line
+---@return string terminator or the error
+function Conn:peek_line(max) end
+
+---Puts bytes into a direction, behind what was relayed so far.
+---@param dir penstock.Direction
+---@param bytes string
+---@return true? ok
+---@return penstock.Error? err
+function Conn:inject(dir, bytes) end
+
+---Ends the data hook or the filters of a direction; C relays the rest.
+---@param dir penstock.Direction
+---@return true? ok
+---@return penstock.Error? err
+function Conn:pass(dir) end
+
+---Deadlines of this connection from now on; 0 takes one away.
+---@param times { connect: penstock.Time?, handshake: penstock.Time?, first_byte: penstock.Time?, idle: penstock.Time?, half_closed: penstock.Time?, life: penstock.Time? }
+---@return true? ok
+---@return penstock.Error? err
+function Conn:timeout(times) end
+
+---@param side "client" | "upstream"
+---@param on boolean
+---@return true? ok
+---@return penstock.Error? err
+function Conn:nodelay(side, on) end
+
+---Ends it as ps.deny does, at any time.
+---@param options? { reason: string?, reset: boolean? }
+---@return true? ok
+---@return penstock.Error? err
+function Conn:deny(options) end
+
+---Runs f once, unless the connection ends before.
+---@param time penstock.Time
+---@param f fun()
+---@return penstock.Task? task
+---@return penstock.Error? err
+function Conn:after(time, f) end
+
+---Bytes that were not made into a string; can be written.
+---@class penstock.Buffer
+local Buffer = {}
+
+---@param i? integer
+---@param j? integer
+---@return string
+function Buffer:sub(i, j) end
+
+---@param i? integer
+---@param j? integer
+---@return integer ...
+function Buffer:byte(i, j) end
+
+---Plain text, no pattern.
+---@param text string
+---@param init? integer
+---@return integer? first
+---@return integer? last
+function Buffer:find(text, init) end
+
+---@return integer
+function Buffer:len() end
+
+---What filters, handshake and serve read from and write to. Every call may wait.
+---@class penstock.Stream
+local Stream = {}
+
+---@param max? integer
+---@return string? bytes nil at the end
+---@return penstock.Error? err
+function Stream:read(max) end
+
+---@param n integer
+---@return string? bytes
+---@return penstock.Error? err
+function Stream:exactly(n) end
+
+---What stands before the delimiter, which is consumed.
+---@param delimiter string 1 to 32 bytes
+---@param max? integer 64 KiB
+---@return string? text
+---@return penstock.Error? err
+function Stream:upto(delimiter, max) end
+
+---@param max? integer 64 KiB, without the terminator
+---@return string? line
+---@return string terminator "\n", "\r\n", "" at the end; or the error
+function Stream:line(max) end
+
+---@param max? integer
+---@return fun(): string?, string
+function Stream:lines(max) end
+
+---@param options { skip: integer?, len: "u8" | "u16be" | "u16le" | "u24be" | "u32be" | "u32le" | "varint", adjust: integer?, max: integer? }
+---@return string? header
+---@return string body or the error
+function Stream:frame(options) end
+
+---@param max? integer
+---@return penstock.Buffer? buffer nil at the end
+---@return penstock.Error? err
+function Stream:buffer(max) end
+
+---@param n integer
+---@return string? bytes
+---@return penstock.Error? err
+function Stream:peek(n) end
+
+---@param bytes string
+---@return true? ok
+---@return penstock.Error? err
+function Stream:unread(bytes) end
+
+---Waits above the high-water mark.
+---@param ... string | number | penstock.Buffer
+---@return true? ok
+---@return penstock.Error? err
+function Stream:write(...) end
+
+---Moves n bytes, or all to the end.
+---@param rd penstock.Stream
+---@param n? integer
+---@return true? ok
+---@return penstock.Error? err
+function Stream:pass(rd, n) end
+
+---Waits until all has been given to the socket.
+---@return true? ok
+---@return penstock.Error? err
+function Stream:flush() end
+
+---Half-close, once all has gone. Does not wait.
+---@return true? ok
+---@return penstock.Error? err
+function Stream:finish() end
+
+---A connection of a script's own: a stream that also answers to the names of OpenResty's cosockets (times in milliseconds).
+---@class penstock.Socket: penstock.Stream
+local Socket = {}
+
+---@param host string or "unix:/path"
+---@param port? integer
+---@param options? { pool: string? }
+---@return 1? ok
+---@return penstock.Error? err
+function Socket:connect(host, port, options) end
+
+---@param ms integer
+function Socket:settimeout(ms) end
+
+---@param connect_ms? integer
+---@param send_ms? integer
+---@param read_ms? integer
+function Socket:settimeouts(connect_ms, send_ms, read_ms) end
+
+---@param data string | number | table
+---@return integer? bytes
+---@return penstock.Error? err
+function Socket:send(data) end
+
+---@param pattern? integer | "*l" | "*a"
+---@return string? bytes
+---@return penstock.Error? err
+---@return string? partial
+function Socket:receive(pattern) end
+
+---@param max? integer
+---@return string? bytes
+---@return penstock.Error? err
+function Socket:receiveany(max) end
+
+---@param delimiter string
+---@param options? { inclusive: boolean? }
+---@return fun(): string?, penstock.Error?, string?
+function Socket:receiveuntil(delimiter, options) end
+
+---@param ms? integer
+---@param size? integer
+---@return 1? ok
+---@return penstock.Error? err
+function Socket:setkeepalive(ms, size) end
+
+---@return integer
+function Socket:getreusedtimes() end
+
+---What was written is delivered.
+---@return 1? ok
+---@return penstock.Error? err
+function Socket:close() end
+
+---@class penstock.Task
+local Task = {}
+
+---@param time? penstock.Time
+---@return any ... what its function returned; nil, "timeout"; nil, "closed" when it failed or was cancelled
+function Task:wait(time) end
+
+---@return boolean there
+function Task:cancel() end
+
+---A latch.
+---@class penstock.Signal
+local Signal = {}
+
+---Wakes all who wait; who comes later does not wait.
+---@param value? any
+function Signal:set(value) end
+
+function Signal:clear() end
+
+---@param time? penstock.Time
+---@return any value
+---@return "timeout"? err
+function Signal:wait(time) end
+
 ---@class penstock.Info
 ---@field reason penstock.Reason
 ---@field side "client" | "upstream" | "-" who ended it
@@ -117,15 +342,22 @@ function Conn:limit(rates) end
 ---@field connect_time number? seconds the connection to the upstream took; nil when there was none
 
 ---@class penstock.Deny
+---@class penstock.Reply
 ---@class penstock.Pass
 ---@class penstock.Cancelled
+
+---When it returns, C relays the rest.
+---@alias penstock.Filter fun(conn: penstock.Conn, rd: penstock.Stream, wr: penstock.Stream)
 
 ---What a policy file returns. Every hook may wait.
 ---@class penstock.Policy
 ---@field accept? fun(conn: penstock.Conn): (nil | boolean | penstock.Deny)
----@field connect? fun(conn: penstock.Conn): (nil | penstock.Destination | penstock.Deny)
----@field failed? fun(conn: penstock.Conn, dest: string, err: penstock.Error, detail: string): (nil | penstock.Destination | penstock.Deny)
+---@field connect? fun(conn: penstock.Conn): (nil | penstock.Destination | penstock.Deny | penstock.Reply)
+---@field failed? fun(conn: penstock.Conn, dest: string, err: penstock.Error, detail: string): (nil | penstock.Destination | penstock.Deny | penstock.Reply)
 ---@field connected? fun(conn: penstock.Conn): (nil | penstock.Deny)
+---@field handshake? fun(conn: penstock.Conn, client: penstock.Stream, upstream: penstock.Stream): (nil | penstock.Deny)
+---@field serve? fun(conn: penstock.Conn, client: penstock.Stream)
+---@field filter? { up: penstock.Filter?, down: penstock.Filter? }
 ---@field data? fun(conn: penstock.Conn, dir: penstock.Direction, chunk: string): (nil | string | penstock.Pass)
 ---@field close? fun(conn: penstock.Conn, info: penstock.Info)
 
@@ -358,5 +590,86 @@ function ps.listen(listener) end
 ---Options of the process; those of the command line win. Only while the file loads.
 ---@param options penstock.Options
 function ps.options(options) end
+
+---Answers the client and ends. Returned by connect and failed.
+---@param bytes string
+---@return penstock.Reply
+function ps.reply(bytes) end
+
+---Runs f beside the hook, until its connection ends.
+---@param f function
+---@param ... any
+---@return penstock.Task
+function ps.spawn(f, ...) end
+
+---What the first function to end returned; the others are cancelled.
+---@param ... function
+---@return any ...
+function ps.race(...) end
+
+---The first result of each function.
+---@param ... function
+---@return any ...
+function ps.all(...) end
+
+---What f returned, or nil, "timeout".
+---@param time penstock.Time
+---@param f function
+---@param ... any
+---@return any ...
+function ps.timeout(time, f, ...) end
+
+---@return penstock.Signal
+function ps.signal() end
+
+---Runs f once, whatever becomes of the connection it was called for.
+---@param time penstock.Time
+---@param f function
+---@param ... any
+---@return penstock.Task
+function ps.after(time, f, ...) end
+
+---Runs f again and again.
+---@param time penstock.Time
+---@param f fun()
+---@param options? { once_per: "worker" | "host" | nil }
+---@return penstock.Task
+function ps.every(time, f, options) end
+
+---Runs f once this worker serves.
+---@param f fun()
+---@return penstock.Task
+function ps.on_start(f) end
+
+---Runs f once this version of the script has replaced an earlier one.
+---@param f fun()
+---@return penstock.Task
+function ps.on_reload(f) end
+
+---Runs f when this version gets no more connections.
+---@param f fun()
+function ps.on_stop(f) end
+
+ps.tcp = {}
+
+---@return penstock.Socket
+function ps.tcp.new() end
+
+---@param destination penstock.Destination
+---@param options? { timeout: penstock.Time? }
+---@return penstock.Socket? socket
+---@return penstock.Error? err
+---@return string? detail
+function ps.tcp.connect(destination, options) end
+
+ps.dns = {}
+
+---@param name string
+---@param type? "A" | "AAAA"
+---@param options? { timeout: penstock.Time? }
+---@return string[]? addresses
+---@return penstock.Error? err
+---@return string? detail
+function ps.dns.resolve(name, type, options) end
 
 return ps

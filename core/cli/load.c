@@ -50,6 +50,7 @@ static int make_room(struct version *v, unsigned n)
 static int load_one(struct version *v, struct script_options *script, uint64_t seed, char *why,
                     size_t why_cap)
 {
+    script->worker = (unsigned)v->n_policies;
     script->seed = seed ? seed + v->n_policies : 0;
     int err = script_load(script, &v->policies[v->n_policies], why, why_cap);
     if (!err)
@@ -73,7 +74,6 @@ static int load_others(struct version *v, struct script_options *script, unsigne
 {
     int err = make_room(v, workers);
     while (!err && v->n_policies < workers) {
-        script->worker = (unsigned)v->n_policies;
         err = load_one(v, script, v->config->seed, why, why_cap);
         if (!err)
             err = check_same(v, v->n_policies - 1, script->path, why, why_cap);

@@ -45,7 +45,9 @@ return function(ps, core, time_ms)
   -- conn:deny{ reason =, reset = }: ends it as ps.deny does, at any time.
   function methods.deny(self, options)
     local deny = ps.deny(options)
-    if deny.hang_ms > 0 then error("conn:deny ends at once; to keep the client waiting return ps.deny{ hang = … }", 2) end
+    if deny.hang_ms > 0 then
+      error("conn:deny ends at once; to keep the client waiting return ps.deny{ hang = … }", 2)
+    end
     return conn.deny(self, deny)
   end
 

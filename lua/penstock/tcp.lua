@@ -202,8 +202,8 @@ return function(ps, core, methods, time_ms)
   local resolve_call = 'ps.dns.resolve(name, "A" | "AAAA")'
   ps.dns = {}
 
-  -- ps.dns.resolve(name, [type], [{ timeout = seconds }]) -> list of addresses; nil, "dns" or "timeout", detail. Without
-  -- a type: the IPv4 addresses, or else the IPv6 ones.
+  -- ps.dns.resolve(name, [type], [{ timeout = seconds }]) -> list of addresses; nil, "dns" or "timeout", detail.
+  -- Without a type: the IPv4 addresses, or else the IPv6 ones.
   function ps.dns.resolve(name, kind, options)
     if type(name) ~= "string" or name == "" then error(resolve_call .. ": a name is expected", 2) end
     if kind ~= nil and kind ~= "A" and kind ~= "AAAA" then error(resolve_call .. ': the type is "A" or "AAAA"', 2) end

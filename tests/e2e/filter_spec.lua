@@ -121,12 +121,6 @@ describe("a filter that sleeps", function()
 end)
 
 describe("a filter that returns", function()
-  local reports = [[
-    local function report(conn)
-      conn.log.info("modes %s %s", conn.mode.up, conn.mode.down)
-    end
-    ]]
-
   for name, body in pairs {
     ["at once"] = "",
     ["in the middle of a read"] = "local s = rd:exactly(7) wr:write(s)",
@@ -137,19 +131,22 @@ describe("a filter that returns", function()
       local h, why = rd:frame { skip = 4, len = "u32be", max = 10 } assert(not h and why == "too_long")]],
   } do
     case(name .. " leaves the rest to C, which splices it", function(t)
-      local p, server = scripted.start(t, reports .. ([[
-        return { filter = { up = function(conn, rd, wr)
-          conn:after(0.3, function() report(conn) end)
-          assert(conn.mode.up == "lua", conn.mode.up)
-          %s
-        end } }]]):format(body))
+      local p, server = scripted.start(t, ([[
+        return { filter = {
+          up = function(conn, rd, wr)
+            assert(conn.mode.up == "lua", conn.mode.up)
+            %s
+          end,
+          down = function(conn, rd) rd:line() conn.log.info("modes %%s %%s", conn.mode.up, conn.mode.down) end,
+        } }]]):format(body), { args = { "--mode", "splice" } })
       local client, upstream = t:pair(p, server)
       local memory = 12345 -- an offset where the content is no line and no small frame
       bulk.run { { from = client, to = upstream, bytes = 12 * MB, offset = memory } }
-      p:log "modes splice copy"
+      upstream:send "report\n"
+      p:log "modes splice lua"
       bulk.run { { from = client, to = upstream, bytes = 1 * MB, offset = memory, finish = true },
         { from = upstream, to = client, bytes = 1 * MB, finish = true } }
-      p:expect_end { reason = "eof", up = 13 * MB, down = MB }
+      p:expect_end { reason = "eof", up = 13 * MB, down = MB + 7 }
     end)
   end
 
@@ -393,7 +390,7 @@ describe("from another hook,", function()
         rd:line()
         conn.log.info("down is %s", conn.mode.down)
         assert(conn:inject("down", "<injected>"))
-      end } }]])
+      end } }]], { args = { "--mode", "splice" } })
     local client, upstream = t:pair(p, server)
     bulk.run { { from = upstream, to = client, bytes = 8 * MB } }
     client:send "now\n"
@@ -418,7 +415,7 @@ describe("from another hook,", function()
     client:reset()
   end)
 
-  for name, call in pairs { close = "conn:close()", reset = "conn:reset()", deny = 'conn:deny { reason = "enough" }' } do
+  for name, call in pairs { close = "conn:close()", reset = "conn:reset()", deny = 'conn:deny { reason = "no" }' } do
     case(("conn:%s ends filters of both directions"):format(name), function(t)
       local p, server = scripted.start(t, ([[
         return { filter = {
@@ -435,7 +432,7 @@ describe("from another hook,", function()
       p:log "after it"
       p:log "down ended by ps.CANCELLED"
       if name == "reset" then client:expect_reset() else client:expect_eof() end
-      p:expect_end(name == "deny" and { reason = "denied", detail = "enough" } or { reason = "closed" })
+      p:expect_end(name == "deny" and { reason = "denied", detail = "no" } or { reason = "closed" })
       upstream:read_all()
       assert.is_nil(p.err:match "too far")
     end)
@@ -489,11 +486,11 @@ describe("short connections", function()
       end
     end
     run(300) -- fills the pools
-    local before, descriptors = report(), nil
-    sys.wait_until(function() return #p:access_lines() >= 301 end)
-    descriptors = p:descriptors()
+    local before = report()
+    assert(sys.wait_until(function() return #p:access_lines() >= 301 end))
+    local descriptors = p:descriptors()
     run(2000)
-    sys.wait_until(function() return p:descriptors() <= descriptors end)
+    assert(sys.wait_until(function() return p:descriptors() <= descriptors end), "descriptors are left")
     local after = report()
     assert.is_true(after < before + 100, ("the heap has grown from %d to %d KB"):format(before, after))
     assert.is_true(p:descriptors() <= descriptors + 2, "descriptors are left")

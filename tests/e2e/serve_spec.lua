@@ -148,8 +148,9 @@ describe("serve", function()
   for name, call in pairs { close = "conn:close()", reset = "conn:reset()", deny = 'conn:deny { reason = "no" }' } do
     case(("is ended by conn:%s"):format(name), function(t)
       local p = scripted.start(t, ([[
-        return { serve = function(conn, client) client:write("x") %s client:write("y") ps.sleep(1) end }]]):format(call),
-        none)
+        return { serve = function(conn, client)
+          client:write("x") %s client:write("y") ps.sleep(1)
+        end }]]):format(call), none)
       local client = t:connect(p)
       local got, how = client:read_all()
       assert.equal(name == "reset" and "ECONNRESET" or "eof", how)

@@ -105,7 +105,9 @@ describe("a spawned task", function()
 
   case("goes on after its hook, while the connection lives", function(t)
     local p, server = scripted.start(t, [[
-      return { connect = function(conn) ps.spawn(function() ps.sleep(0.05) conn:tag("late", "yes") ps.log.info "tagged" end) end }]])
+      return { connect = function(conn)
+        ps.spawn(function() ps.sleep(0.05) conn:tag("late", "yes") ps.log.info "tagged" end)
+      end }]])
     local client, upstream = t:pair(p, server)
     p:log "tagged"
     client:close()
@@ -219,7 +221,8 @@ describe("a signal", function()
     t:accept(server):close()
     t:accept(server):close()
     first:read_all()
-    sys.wait_until(function() return p.err:find 'got="?from' end)
+    first:close()
+    p:expect_end { got = "from 2" }
   end)
 
   case("that is set by a task that ended meanwhile stays set", function(t)
@@ -299,7 +302,7 @@ describe("timers:", function()
       task = ps.every(0.05, function() ps.log.info "host" task:cancel() end, { once_per = "host" })
       ps.every(0.05, function() ps.log.info "worker" end)
       return {}]], { args = { "--workers", "3" } })
-    sys.wait_until(function() return select(2, p.err:gsub("worker\n", "")) >= 9 end)
+    assert(sys.wait_until(function() return select(2, p.err:gsub("worker\n", "")) >= 9 end))
     assert.equal(1, select(2, p.err:gsub("host\n", "")))
   end)
 
@@ -308,7 +311,7 @@ describe("timers:", function()
       ps.on_start(function() ps.log.info "begins" ps.sleep(0.3) ps.log.info "is done" end)
       return { connect = function() ps.log.info "connects" end }]], { args = { "--workers", "2" } })
     t:expect_echo(p, server)
-    sys.wait_until(function() return select(2, p.err:gsub("is done", "")) == 2 end)
+    assert(sys.wait_until(function() return select(2, p.err:gsub("is done", "")) == 2 end))
     assert.is_true(p.err:find "connects" < p.err:find "is done")
   end)
 

@@ -27,8 +27,8 @@ local function redis(t)
   local held = net.listen("127.0.0.1:0", { bound_only = true })
   local port = held.port
   held:close()
-  local server = t:spawn { "redis-server", "--port", tostring(port), "--bind", "127.0.0.1", "--save", "", "--appendonly",
-    "no", "--dir", t:folder() }
+  local server = t:spawn { "redis-server", "--port", tostring(port), "--bind", "127.0.0.1", "--save", "",
+    "--appendonly", "no", "--dir", t:folder() }
   if not server:wait_for("out", "Ready to accept connections") then error("redis did not start: " .. server.out, 2) end
   server.address, server.port = "127.0.0.1:" .. port, port
   return server
@@ -344,10 +344,10 @@ describe("the pool of idle connections", function()
   case("closes a connection after its time, and above its size", function(t)
     local peer = t:listen()
     local p = serve(t, peer.address, text("300", "1"))
-    local first, second = ask(t, p, "a"), nil
+    local first = ask(t, p, "a")
     local one = t:accept(peer)
     one:expect "a\n"
-    second = ask(t, p, "b")
+    local second = ask(t, p, "b")
     local two = t:accept(peer)
     two:expect "b\n"
     one:send "1\n"

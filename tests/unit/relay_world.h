@@ -23,6 +23,9 @@ struct world {
     char kept[BUF_POOL_LARGE];
     size_t n_kept;
     uint64_t script_left; /* chunks until RELAY_PASS */
+    /* STREAM mode */
+    bool (*input)(struct world *w);
+    unsigned n_inputs, n_rooms;
 };
 
 static inline void on_event(struct poller_entry *entry, unsigned events)
@@ -56,7 +59,20 @@ static inline bool on_data(struct relay *r, const char *bytes, size_t n,
     return w->script(w, bytes, n, verdict);
 }
 
-static const struct relay_ops ops = {.on_ready = on_ready, .on_data = on_data};
+static inline bool on_input(struct relay *r)
+{
+    struct world *w = container_of(r, struct world, relay);
+    w->n_inputs++;
+    return w->input && w->input(w);
+}
+
+static inline void on_room(struct relay *r)
+{
+    container_of(r, struct world, relay)->n_rooms++;
+}
+
+static const struct relay_ops ops = {
+    .on_ready = on_ready, .on_data = on_data, .on_input = on_input, .on_room = on_room};
 
 static inline struct world *open_world(void **state, enum pair_kind kind)
 {
