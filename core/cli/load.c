@@ -99,6 +99,7 @@ static int load(struct options *o, struct script_options *script, unsigned worke
         return err;
     script->path = v->config->policy;
     script->jit = v->config->jit;
+    script->modules = v->config->lua_modules;
     return load_others(v, script, workers ? workers : v->config->workers, why, why_cap);
 }
 

@@ -1,4 +1,5 @@
 /* Every option: its names, what --help says of it, and how its value is read and where it goes. */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -122,6 +123,23 @@ static int store_log_file(const struct option_spec *spec, void *field, const cha
     return strcmp(value, "-") == 0 ? -EINVAL : store_text(spec, field, value);
 }
 
+/* "cjson,lpeg": names as require() takes them. */
+static int store_modules(const struct option_spec *spec, void *field, const char *value)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789_.";
+    for (const char *at = value;; at++) {
+        size_t len = strspn(at, letters);
+        if (len == 0 || *at == '.' || isdigit((unsigned char)*at) || at[len - 1] == '.')
+            return -EINVAL;
+        at += len;
+        if (*at == '\0')
+            return store_text(spec, field, value);
+        if (*at != ',')
+            return -EINVAL;
+    }
+}
+
 static int store_ip(const struct option_spec *spec, void *field, const char *value)
 {
     (void)spec;
@@ -193,6 +211,8 @@ static const struct option_type type_log_file = {
     "a file", "/var/log/penstock.log, or leave it out for standard error", store_log_file, NULL};
 static const struct option_type type_access = {
     "a file", "/var/log/penstock-access.log, - for standard output, or off", store_text, NULL};
+static const struct option_type type_modules = {"a list of modules", "cjson or cjson,lpeg",
+                                                store_modules, NULL};
 static const struct option_type type_ip = {"an IP address", "192.0.2.1 or 2001:db8::1", store_ip,
                                            NULL};
 static const struct option_type type_servers = {
@@ -229,6 +249,8 @@ static const struct option_spec table[] = {
      "compile policy code: loops over bytes run faster, but an endless one cannot be interrupted"},
     {GROUP_POLICY, 0, "unsafe-lua", NULL, &type_flag, AT(config.unsafe_lua), 0, 1, NULL,
      "open all Lua libraries to the policy: os.execute, io.popen, ffi, …"},
+    {GROUP_POLICY, 0, "lua-modules", "NAME,…", &type_modules, AT(config.lua_modules), 0, 0, NULL,
+     "modules written in C that the policy may require, such as cjson,lpeg; no other"},
     {GROUP_POLICY, 0, "seed", "N", &type_u64, AT(config.seed), 0, UINT64_MAX, NULL,
      "seed of ps.random(), to repeat a run (default 0: the system's)"},
 

@@ -13,6 +13,7 @@ bool options_script(const struct options *o, struct script_options *out)
     out->config = o->command == COMMAND_RUN || (o->command == COMMAND_CHECK && !o->of_policy);
     out->operands = o->operands;
     out->unsafe = c->unsafe_lua;
+    out->modules = c->lua_modules;
     out->jit = c->jit;
     out->seed = c->seed;
     for (size_t i = 0; i < c->n_listeners; i++)

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "penstock/base/units.h"
 #include "script_priv.h"
@@ -181,15 +183,21 @@ void lib_log_push(lua_State *L, uint64_t conn_id)
     lua_pop(L, 1); // stack: …, log
 }
 
-/* write(text): what print() became */
+/* write(text, [level]): what print() became, and ngx.log(); level: a word, "info" unless given */
 static int core_write(lua_State *L)
 {
+    static const char *const words[] = {
+#define X(name, word, priority) word,
+        LOG_LEVELS(X)
+#undef X
+            NULL};
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
+    enum log_level level = (enum log_level)luaL_checkoption(L, 2, "info", words);
     struct vm *vm = vm_of(L);
     struct conn *c = vm->current ? vm->current->conn : NULL;
-    if (log_enabled(LOG_INFO))
-        log_bytes(LOG_INFO, c ? c->id : 0, text, len);
+    if (log_enabled(level))
+        log_bytes(level, c ? c->id : 0, text, len);
     return 0;
 }
 
@@ -211,6 +219,42 @@ static int core_now(lua_State *L)
 {
     const struct loop *clock = lua_touserdata(L, lua_upvalueindex(1));
     lua_pushnumber(L, (lua_Number)clock->now_ms / 1000);
+    return 1;
+}
+
+/* ---- what lua/penstock/ngx.lua asks for besides ---- */
+
+/* wall_clock() -> seconds since 1970, with fractions */
+static int core_wall_clock(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)(now.tv_nsec / 1000000) / 1000);
+    return 1;
+}
+
+/* current_conn() -> that of the running hook, or nil */
+static int core_current_conn(lua_State *L)
+{
+    struct task *t = vm_of(L)->current;
+    if (t && t->script)
+        lua_rawgeti(L, LUA_REGISTRYINDEX, t->script->ref);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* is_retired() -> whether the VM gets no new connections */
+static int core_is_retired(lua_State *L)
+{
+    lua_pushboolean(L, vm_of(L)->retired);
+    return 1;
+}
+
+/* pid() -> of the process */
+static int core_pid(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
     return 1;
 }
 
@@ -249,6 +293,10 @@ void lib_core_push(lua_State *L, struct vm *vm)
         {"abort_wait", sched_abort_wait},
         {"write", core_write},
         {"check_stack", core_check_stack},
+        {"wall_clock", core_wall_clock},
+        {"current_conn", core_current_conn},
+        {"is_retired", core_is_retired},
+        {"pid", core_pid},
         {NULL, NULL},
     };
     lua_getglobal(L, "string");
@@ -279,10 +327,14 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "log");
     push_buffer_methods(L);
     lua_setfield(L, -2, "buffer_methods");
+    lua_pushlightuserdata(L, NULL); /* as cjson has it */
+    lua_setfield(L, -2, "null");
     push_folder(L, vm->options->path);
     lua_setfield(L, -2, "folder");
     lua_pushboolean(L, vm->options->unsafe);
     lua_setfield(L, -2, "unsafe");
+    lua_pushstring(L, vm->options->modules ? vm->options->modules : "");
+    lua_setfield(L, -2, "modules");
     lua_pushinteger(L, (lua_Integer)vm->options->worker);
     lua_setfield(L, -2, "worker");
     lua_pushliteral(L, PENSTOCK_VERSION);

@@ -1,5 +1,6 @@
 -- Is what a policy file returned a policy? Raises messages for people, without position.
 local nearest = require "penstock.nearest"
+local error, ipairs, next, tostring, type = error, ipairs, next, tostring, type
 
 local check = {}
 

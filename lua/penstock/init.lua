@@ -2,6 +2,9 @@
 -- gets the module and what C must know of it.
 local core = ...
 local check = require "penstock.check"
+-- Policies may change globals.
+local error, select, setmetatable, tostring, type = error, select, setmetatable, tostring, type
+local concat = table.concat
 
 local ps = { version = core.version, log = core.log }
 
@@ -74,17 +77,25 @@ package.loaded.coroutine = coroutine
 math.randomseed(core.random(2 ^ 31))
 if core.now then require "penstock.virtual_time"(os, core.now) end
 
+-- The global `ngx` is there once a policy has required it.
+local ngx_module = package.preload["penstock.ngx"]
+package.preload["penstock.ngx"] = function(name)
+  local ngx = ngx_module(name)(ps, core)
+  _G.ngx = ngx
+  return ngx
+end
+
 -- Nothing may block a worker or share standard output with the access log.
 function _G.print(...)
   local n, parts = select("#", ...), { ... }
   for i = 1, n do parts[i] = tostring(parts[i]) end
-  core.write(table.concat(parts, " ", 1, n))
+  core.write(concat(parts, " ", 1, n))
 end
 
 require "penstock.files"(_G, core.note_file)
 package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(core.folder, core.folder, package.path)
 if not core.unsafe then
-  require "penstock.sandbox"(_G, core.buffer_methods)
+  require "penstock.sandbox"(_G, core.buffer_methods, core.modules)
 end
 
 local globals = {}

@@ -253,8 +253,8 @@ return function(ps, core)
 
   local function set_option(key, value)
     local label, settings = "ps.options: " .. tostring(key), {}
-    if key == "unsafe_lua" then
-      fail("ps.options: unsafe_lua is for whoever starts penstock to grant: --unsafe-lua")
+    if key == "unsafe_lua" or key == "lua_modules" then
+      fail("ps.options: %s is for whoever starts penstock to grant: --%s", key, (key:gsub("_", "-")))
     end
     local found = false
     for _, name in ipairs(options_of_process) do found = found or name == key end

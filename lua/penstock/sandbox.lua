@@ -1,5 +1,8 @@
 -- What policies see of Lua's own libraries: without --unsafe-lua nothing that runs programs, opens files, ends the
 -- process, loads machine code or bytecode, or reads memory.
+--
+-- The functions that stay behind know no globals and call no method: policies may change both.
+local error, type, format, gsub, match = error, type, string.format, string.gsub, string.match
 
 local allowed = {
   os = { "clock", "date", "difftime", "getenv", "time" },
@@ -12,12 +15,37 @@ local unsafe_buffer = { "ref", "reserve", "commit", "set", "putcdata" } -- they 
 
 -- `require` of *.lua, text only.
 local function text_searcher(package, loadfile)
+  local searchpath = package.searchpath
   return function(name)
-    local file, tried = package.searchpath(name, package.path)
+    local file, tried = searchpath(name, package.path)
     if not file then return tried end
     local chunk, why = loadfile(file, "t")
-    if not chunk then error(("error loading module '%s' from file '%s':\n\t%s"):format(name, file, why), 0) end
+    if not chunk then error(format("error loading module '%s' from file '%s':\n\t%s", name, file, why), 0) end
     return chunk
+  end
+end
+
+-- `require` of the modules written in C that `list` ("cjson,lpeg") names, along the C path of the system; whatever it
+-- finds besides is refused by name.
+local function c_searcher(package, list)
+  local searchpath, loadlib, cpath = package.searchpath, package.loadlib, package.cpath
+  local listed = {}
+  for name in list:gmatch "[^,]+" do listed[name] = true end
+
+  local function load(file, name)
+    local opened, why = loadlib(file, "luaopen_" .. gsub(name, "%.", "_"))
+    if not opened then error(format("error loading module '%s' from file '%s':\n\t%s", name, file, why), 0) end
+    return opened
+  end
+
+  return function(name)
+    local root = match(name, "^[^.]*") -- "cjson.safe" is in the file of "cjson"
+    local file, tried = searchpath(name, cpath)
+    if not file and root ~= name then file = searchpath(root, cpath) end
+    if not file then return tried end
+    if listed[name] or listed[root] then return load(file, name) end
+    return format("\n\tthe module '%s' is written in C (%s): it is opened to policies by --lua-modules %s", name,
+      file, root)
   end
 end
 
@@ -33,11 +61,11 @@ local function text_only(G)
   end
 end
 
--- close(G, buffer_methods): takes away what is unsafe from the globals G and the methods of string.buffer.
-return function(G, buffer_methods)
+-- close(G, buffer_methods, modules): takes away what is unsafe from the globals G and the methods of string.buffer.
+return function(G, buffer_methods, modules)
   local package, loaded, loadfile = G.package, G.package.loaded, G.loadfile
   text_only(G)
-  package.loaders = { package.loaders[1], text_searcher(package, loadfile) }
+  package.loaders = { package.loaders[1], text_searcher(package, loadfile), c_searcher(package, modules) }
   for name, keys in pairs(allowed) do
     local keep, library = {}, G[name]
     for _, key in ipairs(keys) do keep[key] = true end

@@ -2,7 +2,7 @@
 -- arguments; what they make are userdata of core/script/lib_store.c, lib_bucket.c, lib_metrics.c.
 local check = require "penstock.check"
 
-local type, error = type, error
+local type, error, next, larger, huge = type, error, next, math.max, math.huge
 
 local store_call = "ps.store(name, { items = 100000, bytes = \"256M\" })"
 local bucket_call = "ps.bucket(name, { rate = 5, burst = 20 })"
@@ -61,7 +61,7 @@ return function(ps, core, time_ms)
     check.keys(options, bucket_call, bucket_keys, 2)
     local rate = size(options.rate)
     if not rate then error(bucket_call .. ": rate is tokens a second, above 0, such as 0.5, 5 or \"256K\"", 2) end
-    local burst = options.burst == nil and math.max(rate, 1) or size(options.burst)
+    local burst = options.burst == nil and larger(rate, 1) or size(options.burst)
     if not burst or burst < 1 then
       error(bucket_call .. ": burst is the most tokens at once, 1 or more, such as 20 or \"1M\"", 2)
     end
@@ -77,7 +77,7 @@ return function(ps, core, time_ms)
       error(("%s: the key is a string, not %s"):format(wait_call, type(key)), 2)
     end
     if n == nil then n = 1 end
-    if type(n) ~= "number" or not (n >= 0 and n < math.huge) then
+    if type(n) ~= "number" or not (n >= 0 and n < huge) then
       error(wait_call .. ": n is a number of tokens, 0 or more", 2)
     end
     local ms, word = core.reserve(bucket, key, n, max ~= nil and time_ms(max, wait_call .. ": max", 2) or nil)

@@ -21,6 +21,7 @@ _penstock_value() {
     -p | --policy) _penstock_policies ;;
     --send-proxy) _penstock_words "v1 v2" ;;
     --via) _penstock_words "socks5:// http://" ;;
+    --lua-modules) _penstock_words "cjson lpeg cjson,lpeg" ;;
     --mode) _penstock_words "auto copy splice" ;;
     --workers) _penstock_words "auto 1 2 4 8" ;;
     --log) _penstock_words "error warn info debug" ;;
@@ -81,7 +82,7 @@ _penstock() {
     _penstock_value "$prev" && return
     case $cur in
     -*)
-        _penstock_words "-p --policy --watch --jit --unsafe-lua --seed \
+        _penstock_words "-p --policy --watch --jit --unsafe-lua --lua-modules --seed \
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \

@@ -8,6 +8,7 @@ complete -c penstock -s p -l policy -r -k -a '(__fish_complete_suffix .lua)' -d 
 complete -c penstock -l watch -d 'Load again when a file changes'
 complete -c penstock -l jit -d 'Compile policy code'
 complete -c penstock -l unsafe-lua -d 'Open all Lua libraries to the policy'
+complete -c penstock -l lua-modules -x -a 'cjson lpeg cjson,lpeg' -d 'Modules written in C that the policy may require'
 complete -c penstock -l seed -x -d 'Seed of ps.random()'
 complete -c penstock -l max-conns -x -d 'Connections at once in the whole process'
 complete -c penstock -l max-conns-listener -x -d 'Connections at once of each listener'

@@ -437,7 +437,9 @@ static void test_process_options_are_read(void **state)
     assert_int_equal(config.gather_us, 7);
     assert_int_equal(accept_options("--mode copy")->relay, RELAY_CHOICE_COPY);
     assert_int_equal(accept_options("--mode auto")->relay, RELAY_CHOICE_AUTO);
-    accept_options("--pid-file /run/p.pid --seed 18446744073709551615 --jit --unsafe-lua");
+    accept_options("--pid-file /run/p.pid --seed 18446744073709551615 --jit --unsafe-lua "
+                   "--lua-modules cjson,lpeg.re");
+    assert_string_equal(config.lua_modules, "cjson,lpeg.re");
     assert_string_equal(config.pid_file, "/run/p.pid");
     assert_true(config.seed == UINT64_MAX);
     assert_true(config.jit && config.unsafe_lua);

@@ -69,7 +69,8 @@ struct config {
     char *pid_file;  /* NULL: none */
     uint64_t seed;   /* of ps.random(); 0: from the system */
     bool unsafe_lua; /* open all Lua libraries to the policy */
-    bool jit;        /* compile policies (then they cannot be interrupted) */
+    char *lua_modules;      /* C modules that policies may require, "cjson,lpeg"; NULL: none */
+    bool jit;               /* compile policies (then they cannot be interrupted) */
     struct log_options log; /* strings owned */
     atomic_uint refs;       /* 1 at first */
 };

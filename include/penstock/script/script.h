@@ -48,14 +48,15 @@ void script_files_add(struct script_files *files, const char *path);
 void script_files_deinit(struct script_files *files);
 
 struct script_options {
-    const char *path; /* the file */
-    bool config;      /* a configuration, which returns nothing; else a policy file */
-    bool operands;    /* the command line has listeners, which get the policy that it returns */
-    bool target;      /* one of them has a destination */
-    bool unsafe;      /* open every Lua library */
-    bool jit;         /* compile policy code */
-    unsigned worker;  /* number of the worker it is for, from 0 */
-    uint64_t seed;    /* of ps.random(); 0: from the system */
+    const char *path;    /* the file */
+    bool config;         /* a configuration, which returns nothing; else a policy file */
+    bool operands;       /* the command line has listeners, which get the policy that it returns */
+    bool target;         /* one of them has a destination */
+    bool unsafe;         /* open every Lua library */
+    const char *modules; /* C modules that may be required all the same, "cjson,lpeg"; NULL: none */
+    unsigned worker;     /* number of the worker it is for, from 0 */
+    bool jit;            /* compile policy code */
+    uint64_t seed;       /* of ps.random(); 0: from the system */
     struct shared *shared; /* what ps.store and its kin share; outlives every VM that has it. NULL:
                               one of this VM alone */
     /* Its milliseconds are those since 1970 that os.time() tells; outlives the VM. NULL: the
