@@ -251,6 +251,13 @@ static int core_is_retired(lua_State *L)
     return 1;
 }
 
+/* is_over_budget() -> whether the running hook has been interrupted */
+static int core_is_over_budget(lua_State *L)
+{
+    lua_pushboolean(L, vm_of(L)->over_budget);
+    return 1;
+}
+
 /* pid() -> of the process */
 static int core_pid(lua_State *L)
 {
@@ -296,6 +303,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
         {"wall_clock", core_wall_clock},
         {"current_conn", core_current_conn},
         {"is_retired", core_is_retired},
+        {"is_over_budget", core_is_over_budget},
         {"pid", core_pid},
         {NULL, NULL},
     };

@@ -52,13 +52,13 @@ void report_traceback(lua_State *L, lua_State *co, int level)
     lua_pop(L, 2); // stack: …, text
 }
 
-static uint64_t hash_of(const char *text, size_t len, const char *what)
+#define HASH_SEED UINT64_C(0xcbf29ce484222325)
+
+/* FNV-1a, going on from `h`. */
+static uint64_t hash_of(const char *text, size_t len, uint64_t h)
 {
-    uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < len; i++)
         h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
-    for (; *what; what++)
-        h = (h ^ (unsigned char)*what) * 0x100000001b3u;
     return h;
 }
 
@@ -96,22 +96,35 @@ static struct report *record(struct vm *vm, uint64_t hash, bool *known)
     return vacant;
 }
 
-/* The part of an error that tells where it came from: its traceback, or "file:line:" without one.
- * The message may hold what a peer sent, and must not make each error look new. */
-static const char *place_of(const char *text, size_t *len)
+/* The length of "file:line" at the beginning of a message, 0 without; *file: that of "file:". */
+static size_t position_len(const char *text, size_t len, size_t *file)
+{
+    const char *colon = memchr(text, ':', len);
+    if (!colon)
+        return 0;
+    *file = (size_t)(colon + 1 - text);
+    size_t n = *file;
+    while (n < len && text[n] >= '0' && text[n] <= '9')
+        n++;
+    return n > *file && n < len && text[n] == ':' ? n : 0;
+}
+
+/* A hash of where an error came from: "file:line" of its message and its traceback, which lacks the
+ * line of the innermost function. The rest of the message may hold what a peer sent, and must not
+ * make each error look new; nor must a message that only looks like a position, so its file has to
+ * be in the traceback. */
+static uint64_t place_of(const char *text, size_t len, const char *what)
 {
     static const char mark[] = "\nstack traceback:";
-    const char *trace = memmem(text, *len, mark, sizeof mark - 1);
-    if (trace) {
-        *len -= (size_t)(trace - text);
-        return trace;
-    }
-    const char *file_end = memchr(text, ':', *len);
-    const char *line_end =
-        file_end ? memchr(file_end + 1, ':', *len - (size_t)(file_end + 1 - text)) : NULL;
-    if (line_end)
-        *len = (size_t)(line_end - text);
-    return text;
+    const char *trace = memmem(text, len, mark, sizeof mark - 1);
+    size_t file, position = position_len(text, len, &file);
+    uint64_t h = hash_of(what, strlen(what), HASH_SEED);
+    if (!trace)
+        return hash_of(text, position ? position : len, h);
+    size_t trace_len = len - (size_t)(trace - text);
+    if (position && memmem(trace, trace_len, text, file))
+        h = hash_of(text, position, h);
+    return hash_of(trace, trace_len, h);
 }
 
 void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char *text, size_t len)
@@ -121,9 +134,7 @@ void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char 
         return;
     }
     bool known;
-    size_t place_len = len;
-    const char *place = place_of(text, &place_len);
-    uint64_t hash = hash_of(place, place_len, what);
+    uint64_t hash = place_of(text, len, what);
     struct report *r = record(vm, hash, &known);
     if (!r || known) { /* more kinds of errors than records: the rest is counted with the last */
         (r ? r : &vm->reports[SCRIPT_ERRORS - 1])->repeats++;

@@ -74,6 +74,7 @@ local finish = require "penstock.listen"(ps, core)
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)
 _G.coroutine = require "penstock.coroutines"(coroutine, core)
 package.loaded.coroutine = coroutine
+_G.xpcall = require "penstock.xpcall"(xpcall, core.is_over_budget)
 math.randomseed(core.random(2 ^ 31))
 if core.now then require "penstock.virtual_time"(os, core.now) end
 

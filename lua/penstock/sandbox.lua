@@ -2,7 +2,7 @@
 -- process, loads machine code or bytecode, or reads memory.
 --
 -- The functions that stay behind know no globals and call no method: policies may change both.
-local error, type, format, gsub, match = error, type, string.format, string.gsub, string.match
+local error, tonumber, format, gsub, match = error, tonumber, string.format, string.gsub, string.match
 
 local allowed = {
   os = { "clock", "date", "difftime", "getenv", "time" },
@@ -85,9 +85,11 @@ return function(G, buffer_methods, modules)
   buffer_methods.__index = methods
   local setfenv = G.setfenv
   function G.setfenv(f, env)
-    -- 0 is the coroutine, which other hooks use after this one; the level counts this function in.
-    if f == 0 then error("setfenv(0) is not for policies", 2) end
-    local of = setfenv(type(f) == "number" and f + 1 or f, env) -- no tail call: it would change the levels
+    -- 0 is the coroutine, which other hooks use after this one; the level counts this function in. A text counts as
+    -- its number, and C cuts what it cannot hold.
+    local level = tonumber(f)
+    if level and not (level >= 1 and level < 2 ^ 20) then error("setfenv(0) is not for policies", 2) end
+    local of = setfenv(level and level - level % 1 + 1 or f, env) -- no tail call: it would change the levels
     return of
   end
 end
