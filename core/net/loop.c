@@ -36,6 +36,7 @@ static void on_uv_ready(struct poller_entry *entry, unsigned events)
 int loop_init(struct loop *l, const struct loop_options *options)
 {
     *l = (struct loop){.options = *options, .uv_dirty = true};
+    stay_init(&l->stay);
     list_init(&l->ready);
     list_init(&l->deferred);
     buf_pool_init(&l->bufs);
@@ -45,7 +46,7 @@ int loop_init(struct loop *l, const struct loop_options *options)
         set_virtual_clock(l, options->start_ms);
     int err = poller_init(&l->poller);
     if (err)
-        return err;
+        goto fail_poller;
     err = uv_loop_init(&l->uv);
     if (err)
         goto fail_uv;
@@ -59,6 +60,8 @@ fail_add:
     uv_loop_close(&l->uv);
 fail_uv:
     poller_deinit(&l->poller);
+fail_poller:
+    stay_deinit(&l->stay);
     return err;
 }
 
@@ -225,5 +228,6 @@ int loop_deinit(struct loop *l)
     poller_deinit(&l->poller);
     pipe_pool_deinit(&l->pipes);
     buf_pool_deinit(&l->bufs);
+    stay_deinit(&l->stay);
     return err;
 }

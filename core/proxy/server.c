@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <uv.h>
 
+#include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/base/units.h"
@@ -84,7 +85,8 @@ int server_new(struct version *version, struct server **out)
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
     s->workers = calloc(config->workers, sizeof *s->workers);
-    if (!s->workers)
+    s->dogs = calloc(config->workers, sizeof *s->dogs);
+    if (!s->workers || !s->dogs)
         goto fail;
     for (; s->n_workers < config->workers; s->n_workers++) {
         struct worker *w = &s->workers[s->n_workers];
@@ -186,6 +188,14 @@ static void on_ended(uv_async_t *handle)
         uv_stop(&s->loop);
 }
 
+static void on_look(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+    uint64_t now_ns = clock_now_ns();
+    for (uint32_t i = 0; i < s->n_workers; i++)
+        watchdog_look(&s->dogs[i], &s->workers[i].loop.stay, i, now_ns);
+}
+
 static int open_handles(struct server *s)
 {
     int err = uv_async_init(&s->loop, &s->ended, on_ended);
@@ -194,6 +204,10 @@ static int open_handles(struct server *s)
     s->ended.data = s;
     uv_timer_init(&s->loop, &s->drain);
     s->drain.data = s;
+    uv_timer_init(&s->loop, &s->look);
+    s->look.data = s;
+    if (s->version.config->policy)
+        uv_timer_start(&s->look, on_look, WATCHDOG_LOOK_MS, WATCHDOG_LOOK_MS);
     err = server_open_reload(s);
     if (err)
         return err;
@@ -280,6 +294,7 @@ void server_free(struct server *s)
     if (err)
         log_error("the main loop did not close cleanly: %s", err_text(err));
     free(s->workers);
+    free(s->dogs);
     watch_deinit(&s->watch);
     version_deinit(&s->version);
     free(s);

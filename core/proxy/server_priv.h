@@ -5,6 +5,7 @@
 #include "penstock/proxy/listener.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/watch.h"
+#include "penstock/proxy/watchdog.h"
 #include "penstock/proxy/worker.h"
 
 enum { SERVER_SIGNALS = 4 };
@@ -25,8 +26,10 @@ struct server {
     uint32_t n_workers; /* that are initialised */
     uv_loop_t loop;
     uv_signal_t signals[SERVER_SIGNALS];
-    uv_timer_t drain; /* the end of patience after TERM */
-    uv_async_t ended; /* a worker's thread is about to end */
+    uv_timer_t drain;      /* the end of patience after TERM */
+    struct watchdog *dogs; /* one a worker */
+    uv_timer_t look;       /* of the dogs */
+    uv_async_t ended;      /* a worker's thread is about to end */
     atomic_uint n_ended;
     enum worker_order order;
     /* server_reload.c */

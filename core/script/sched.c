@@ -345,6 +345,9 @@ static enum task_end enter(struct task *t)
 
     vm->current = vm->entering = t;
     vm->run++;
+    if (!outer)
+        stay_enter(&vm->loop->stay, t->conn ? t->conn->id : 0, t->ops->name,
+                   t->script_policy ? t->script_policy->about : "");
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->door); // stack: …, door
     if (!outer)
         vm->stack_base = (const char *)__builtin_frame_address(0);
@@ -379,6 +382,8 @@ static enum task_end enter(struct task *t)
         vm->heap.refused = false;
         lua_gc(L, LUA_GCCOLLECT, 0);
     }
+    if (!outer)
+        stay_leave(&vm->loop->stay);
     return end;
 }
 

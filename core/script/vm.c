@@ -241,6 +241,8 @@ void script_retire(struct vm *vm, bool replaced)
 
 void vm_free(struct vm *vm)
 {
+    if (vm->loop)
+        stay_forget(&vm->loop->stay); /* script_policy.about */
     lib_socket_close_all(&vm->sockets);
     report_deinit(vm);
     sched_deinit(vm);

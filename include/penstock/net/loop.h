@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "penstock/base/list.h"
+#include "penstock/base/stay.h"
 #include "penstock/net/buf_pool.h"
 #include "penstock/net/pipe_pool.h"
 #include "penstock/net/poller.h"
@@ -50,6 +51,7 @@ struct loop {
     struct buf_pool bufs;
     struct pipe_pool pipes;
     struct loop_options options;
+    struct stay stay;   /* in scripts, for who watches from another thread */
     uint64_t prompt_ns; /* last time something was served that wants promptness */
     bool bulk;          /* this round moved bulk data */
     bool uv_dirty;      /* libuv handles were touched outside of libuv's callbacks */
