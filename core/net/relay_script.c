@@ -23,7 +23,7 @@ ssize_t relay_read(struct relay *r, char **bytes, size_t want)
 
 ssize_t relay_fill(struct relay *r, size_t want)
 {
-    char *bytes;
+    char *bytes = NULL;
     ssize_t n = relay_read(r, &bytes, want);
     if (n <= 0)
         return n;

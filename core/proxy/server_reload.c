@@ -65,7 +65,7 @@ static void watch_files(struct server *s, const struct version *v)
  */
 static void log_added(const struct server *s)
 {
-    for (size_t i = 0; i < s->listeners.n; i++)
+    for (size_t i = 0; s->from && i < s->listeners.n; i++)
         if (s->from[i] == SIZE_MAX)
             server_log_listening(s->listeners.items[i], &s->version.config->listeners[i]);
 }

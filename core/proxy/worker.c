@@ -33,8 +33,8 @@ static void remove_generation(struct worker *w, struct generation *g)
 
 static void free_generations(struct worker *w)
 {
-    while (!list_is_empty(&w->generations))
-        remove_generation(w, worker_generation(w));
+    list_for_each (node, next, &w->generations)
+        remove_generation(w, container_of(node, struct generation, node));
 }
 
 static bool is_busy(const struct generation *g)

@@ -316,7 +316,8 @@ void filter_start(struct policy *policy, struct conn *c, enum relay_direction di
     if (script && script->readers[dir])
         release_stream(script, script->readers[dir]);
     f->running = n;
-    for (size_t i = 0; i < n && !c->ending; i++) {
+    size_t i = 0;
+    do {
         if (!start_filter(p, c, f, dir, i)) {
             if (i == 0)
                 free_filters(f);
@@ -325,7 +326,7 @@ void filter_start(struct policy *policy, struct conn *c, enum relay_direction di
         script = c->script;
         if (!script || script->filters[dir] != f || script->closing)
             break; /* all have returned, or the end has come */
-    }
+    } while (++i < n && !c->ending);
     vm_settle(p->vm);
 }
 

@@ -174,7 +174,7 @@ static int conn_inject(lua_State *L)
         c->state == CONN_GOODBYE || c->state == CONN_LINGER ||
         (c->state == CONN_SERVE && dir == RELAY_UP))
         return lib_conn_push_result(L, PS_ECLOSED);
-    if (buf_len(&r->held) + n > 2 * RELAY_HIGH_WATER)
+    if (buf_len(&r->held) + n > (size_t)2 * RELAY_HIGH_WATER)
         return lib_conn_push_result(L, PS_ELIMIT);
     int err = relay_put(r, bytes, n);
     lib_conn_soil(s);

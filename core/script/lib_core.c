@@ -229,7 +229,7 @@ static int core_wall_clock(lua_State *L)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)(now.tv_nsec / 1000000) / 1000);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + floor((lua_Number)now.tv_nsec / 1e6) / 1e3);
     return 1;
 }
 

@@ -230,6 +230,6 @@ void lib_store_open(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "STORE_ITEMS");
     lua_pushinteger(L, STORE_BYTES);
     lua_setfield(L, -2, "STORE_BYTES");
-    lua_pushinteger(L, 2 * STORE_VALUE_MAX);
+    lua_pushinteger(L, (lua_Integer)2 * STORE_VALUE_MAX);
     lua_setfield(L, -2, "STORE_BYTES_MIN");
 }

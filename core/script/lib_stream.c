@@ -656,7 +656,7 @@ static int method_write(lua_State *L)
     static const char call[] = "wr:write(…)";
     struct script_stream *s = check_writer(L, call);
     int n_args = lua_gettop(L);
-    size_t n;
+    size_t n = 0;
     for (int i = 2; i <= n_args; i++) /* all or nothing */
         if (lua_type(L, i) != LUA_TSTRING)
             check_bytes(L, i, s->vm, &n);

@@ -203,6 +203,7 @@ static struct task *make(lua_State *L, struct vm *vm, unsigned kind)
     if (!t) {
         luaL_unref(L, LUA_REGISTRYINDEX, h->ref);
         luaL_error(L, "not enough memory");
+        __builtin_unreachable();
     }
     t->handle = h;
     h->task = t;

@@ -99,7 +99,7 @@ static int test_open(lua_State *L)
     char why[WHY_MAX];
     luaL_checktype(L, 1, LUA_TTABLE);
     read_options(L, &o);
-    struct world **box = lua_newuserdata(L, sizeof *box); // stack: options, world
+    struct world **box = lua_newuserdata(L, sizeof(void *)); // stack: options, world
     *box = NULL;
     luaL_setmetatable(L, WORLD);
     if (world_open(bed_of(L), &o, box, why, sizeof why)) {
