@@ -118,6 +118,21 @@ function Conn:peek(n) end
 ---@return string terminator or the error
 function Conn:peek_line(max) end
 
+---@class penstock.Hello
+---@field sni? string the server's name, as the client wrote it
+---@field alpn string[] protocols, the preferred first
+---@field versions string[] "1.3", "1.2", …
+
+---Looks at what a TLS client says first; it stays for the upstream.
+---@return penstock.Hello?
+---@return (penstock.Error | "mismatch")? err
+function Conn:hello() end
+
+---Looks at the host that an HTTP/1.x request is for; the request stays for the upstream.
+---@return string? host lower case, without port
+---@return (penstock.Error | "mismatch")? err
+function Conn:http_host() end
+
 ---Puts bytes into a direction, behind what was relayed so far.
 ---@param dir penstock.Direction
 ---@param bytes string
