@@ -43,6 +43,23 @@ local function expect_all(t, p, server, client, bytes)
   return p:access()
 end
 
+describe("conn:nodelay:", function()
+  case("sets both sides while they are connected, and refuses other words", function(t)
+    local p, server = scripted.start(t, [[
+      return { connected = function(conn)
+        conn:tag("set", tostring(conn:nodelay("client", false)) .. tostring(conn:nodelay("upstream", true)))
+        conn:tag("wrong", tostring(pcall(conn.nodelay, conn, "peer", true)))
+      end }]])
+    local client, upstream = t:expect_echo(p, server)
+    client:finish()
+    upstream:finish()
+    client:expect_eof()
+    local line = p:access()
+    assert.equal("truetrue", line.set)
+    assert.equal("false", line.wrong)
+  end)
+end)
+
 describe("conn:hello and conn:http_host:", function()
   for _, most in ipairs { 16384, 40, 1 } do
     case(("a ClientHello in records of %d bytes, a byte at a time, gives its name and goes on whole"):format(most),
