@@ -1,0 +1,132 @@
+-- The configurations of examples/ over real sockets: their text, with addresses of this test in place of theirs.
+local e2e = require "tests.e2e.support.case"
+local case, sys = e2e.case, e2e.sys
+
+-- Serves examples/<name>.lua, in which the key of every replacement becomes its value. Each must be there.
+local function serve(t, name, replacements)
+  local text = assert(sys.read_file("examples/" .. name .. ".lua"))
+  for from, to in pairs(replacements) do
+    local first, last = text:find(from, 1, true)
+    assert(first, name .. ".lua has no " .. from)
+    text = text:sub(1, first - 1) .. to .. text:sub(last + 1)
+  end
+  return t:penstock { "run", t:file(name .. ".lua", text) }
+end
+
+describe("sni-router.lua:", function()
+  local function start(t)
+    local db, www, dead = t:listen(), t:listen(), t:refusing()
+    return serve(t, "sni-router", { [":8443"] = "127.0.0.1:0", ["10.0.0.5:5432"] = db.address,
+      ["10.0.0.6:443"] = dead.address, ["10.0.0.7:443"] = www.address }), db, www
+  end
+
+  -- A ClientHello for db.lab: record, message, version, random, no session, one cipher, no compression, server_name.
+  local hello = "\22\3\1\0\62" .. "\1\0\0\58" .. "\3\3" .. ("r"):rep(32) .. "\0" .. "\0\2\19\1" .. "\1\0"
+    .. "\0\15" .. "\0\0\0\11" .. "\0\9" .. "\0\0\6db.lab"
+
+  case("a TLS client reaches the server of its name, with its hello untouched", function(t)
+    local p, db = start(t)
+    local client = t:connect(p):send(hello)
+    local upstream = t:accept(db)
+    upstream:expect(hello)
+    upstream:send "answer"
+    client:expect "answer"
+    client:finish()
+    upstream:finish()
+    p:expect_end { name = "db.lab", listener = "edge", reason = "eof" }
+  end)
+
+  case("an HTTP client reaches the second server of its Host when the first is down", function(t)
+    local p, _, www = start(t)
+    local request = "GET / HTTP/1.1\r\nHost: www.lab\r\n\r\n"
+    local client = t:connect(p):send(request)
+    local upstream = t:accept(www)
+    upstream:expect(request)
+    client:finish()
+    upstream:finish()
+    p:expect_end { name = "www.lab" }
+  end)
+
+  case("who asks for another name is reset", function(t)
+    local p = start(t)
+    t:connect(p):send("GET / HTTP/1.1\r\nHost: x.lab\r\n\r\n"):expect_reset()
+    p:expect_end { name = "x.lab", reason = "denied" }
+  end)
+end)
+
+describe("client-buckets.lua:", function()
+  case("twenty connections at once are let through, and of more only what the rate gives", function(t)
+    local server = t:listen()
+    -- So slow a rate that the test's own speed does not matter.
+    local p = serve(t, "client-buckets", { [":8080"] = "127.0.0.1:0", ["app.internal:80"] = server.address,
+      ["rate = 5"] = "rate = 0.001" })
+    for _ = 1, 20 do t:expect_echo(p, server) end
+    t:connect(p)
+    p:expect_end { listener = "web", reason = "denied", detail = "rate" }
+  end)
+
+  case("what the server sends is held to 1 MiB and the rate after it", function(t)
+    local server = t:listen()
+    local p = serve(t, "client-buckets", { [":8080"] = "127.0.0.1:0", ["app.internal:80"] = server.address })
+    local client, upstream = t:pair(p, server)
+    local start, bytes = sys.now(), ("x"):rep(2 ^ 17)
+    for _ = 1, 12 do -- 1.5 MiB
+      upstream:send(bytes)
+      client:expect(bytes)
+    end
+    assert.is_true(sys.now() - start >= 1.8, "took " .. sys.now() - start)
+  end)
+end)
+
+describe("header-rewrite.lua:", function()
+  case("the header is rewritten, and the rest goes by the relay", function(t)
+    local server = t:listen()
+    local p = serve(t, "header-rewrite", { [":7000"] = "127.0.0.1:0", ["127.0.0.1:7001"] = server.address })
+    local client, upstream = t:pair(p, server)
+    client:send "GET / HTTP/1.0\r\nHo"
+    upstream:expect "GET / HTTP/1.0\r\n"
+    client:send "st: a\r\n\r\nHost: body"
+    upstream:expect "Host: backend\r\nX-Client: 127.0.0.1\r\n\r\nHost: body"
+    upstream:send "answer"
+    client:expect "answer"
+    client:finish()
+    upstream:expect_eof()
+    upstream:finish()
+    p:expect_end { listener = "legacy", reason = "eof" }
+  end)
+end)
+
+describe("flaky-db.lua:", function()
+  local function start(t, replacements)
+    local server = t:listen()
+    replacements["127.0.0.1:15432"], replacements["127.0.0.1:5432"] = "127.0.0.1:0", server.address
+    return serve(t, "flaky-db", replacements), server
+  end
+
+  case("an error of the server comes a second late, what is before it at once", function(t)
+    local p, server = start(t, { ["< 0.05"] = "< 0" })
+    local client, upstream = t:pair(p, server)
+    local began = sys.now()
+    upstream:send "D\0\0\0\7rowE\0\0\0\6xxZ\0\0\0\5I"
+    client:expect "D\0\0\0\7row"
+    client:expect "E\0\0\0\6xxZ\0\0\0\5I"
+    assert.is_true(sys.now() - began >= 1)
+  end)
+
+  case("a connection that is to die is reset on both sides after two seconds", function(t)
+    local p, server = start(t, { ["< 0.05"] = "< 1" })
+    local began = sys.now()
+    local client, upstream = t:pair(p, server)
+    client:expect_reset()
+    upstream:expect_reset()
+    assert.is_true(sys.now() - began >= 2)
+  end)
+
+  case("the tenth connection is three seconds late", function(t)
+    local p, server = start(t, { ["< 0.05"] = "< 0" })
+    for _ = 1, 9 do t:pair(p, server) end
+    local began = sys.now()
+    t:pair(p, server)
+    assert.is_true(sys.now() - began >= 3)
+  end)
+end)
