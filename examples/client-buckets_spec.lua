@@ -4,7 +4,7 @@ describe("client-buckets.lua", function()
   local p, u
 
   before_each(function()
-    p = t.load("client-buckets.lua", { to = "app.internal:80" })
+    p = t.load "client-buckets.lua"
     u = p:upstream "app.internal:80"
   end)
 

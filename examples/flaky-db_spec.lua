@@ -7,8 +7,6 @@ end
 
 describe("flaky-db.lua", function()
   local function start(options)
-    options = options or {}
-    options.to = "127.0.0.1:5432"
     local p = t.load("flaky-db.lua", options)
     return p, p:upstream "127.0.0.1:5432"
   end

@@ -2,7 +2,7 @@ local t = require "penstock.test"
 
 describe("header-rewrite.lua", function()
   local function start()
-    local p = t.load("header-rewrite.lua", { to = "127.0.0.1:7001" })
+    local p = t.load "header-rewrite.lua"
     return p:upstream "127.0.0.1:7001", p:client { ip = "203.0.113.7" }
   end
 

@@ -19,7 +19,7 @@ describe("sni-router.lua", function()
   local p, db, www, spare
 
   local function start()
-    p = t.load("sni-router.lua", { timeouts = { handshake = 5 } })
+    p = t.load "sni-router.lua"
     db, www, spare = p:upstream "10.0.0.5:5432", p:upstream "10.0.0.6:443", p:upstream "10.0.0.7:443"
   end
   before_each(start)

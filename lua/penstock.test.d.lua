@@ -28,7 +28,7 @@ local t = {}
 ---@field limits? penstock.test.Limits
 ---@field timeouts? penstock.test.Timeouts
 
----Loads a policy for this test.
+---Loads a policy, or a configuration with its listeners, for this test.
 ---@param path string as for the command line, or relative to the spec
 ---@param options? penstock.test.Options
 ---@return penstock.test.Policy
@@ -59,7 +59,7 @@ local Policy = {}
 function Policy:upstream(address, options) end
 
 ---Connects a client.
----@param options? { ip?: string, port?: integer, window?: integer }
+---@param options? { ip?: string, port?: integer, to?: string, window?: integer } to: a listener's name or address
 ---@return penstock.test.Client
 function Policy:client(options) end
 

@@ -11,6 +11,8 @@
 
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
+#include "penstock/cli/options.h"
+#include "penstock/script/script.h"
 #include "penstock/script/test.h"
 
 enum { PASSED, FAILED, WRONG };
@@ -141,6 +143,44 @@ static int read_words(struct words *w)
     return w->help || w->options.n_specs ? 0 : default_specs(w);
 }
 
+/* Reads a file as `penstock run` does, but that it may return a policy instead. */
+static int load_listening(struct options *o, struct script_options *script, struct config *config,
+                          struct policy_set **out, char *why, size_t why_cap)
+{
+    struct script_sink sink = options_sink(o);
+    script->sink = &sink;
+    int err = script_load(script, out, why, why_cap);
+    script->sink = NULL;
+    if (err || !options_config(o)->n_listeners)
+        return err;
+    err = options_finish(o, config, why, why_cap);
+    if (err)
+        (*out)->ops->free(*out);
+    return err;
+}
+
+static int load(struct script_options *script, struct config *config, struct policy_set **out,
+                char *why, size_t why_cap)
+{
+    char name[] = "penstock", command[] = "run", *path = strdup(script->path);
+    char *words[] = {name, command, path};
+    struct options *o;
+    if (!path)
+        return -ENOMEM;
+    int err = -EINVAL;
+    if (options_read(3, words, &o, why, why_cap) == OPTIONS_RUN) {
+        err = load_listening(o, script, config, out, why, why_cap);
+        options_free(o);
+    }
+    free(path);
+    if (err || config->n_listeners || *script_hooks(*out, 0))
+        return err;
+    /* Neither listener nor hook: only as a policy can it be right, or told what is wrong. */
+    (*out)->ops->free(*out);
+    script->operands = true;
+    return script_load(script, out, why, why_cap);
+}
+
 static int run(const struct words *w)
 {
     char why[WHY_MAX] = "";
@@ -156,7 +196,7 @@ static int run(const struct words *w)
 
 int test_command(int argc, char *argv[])
 {
-    struct words w = {.argv = argv, .argc = argc, .next = 1, .options = {.seed = 1}};
+    struct words w = {.argv = argv, .argc = argc, .next = 1, .options = {.load = load, .seed = 1}};
     w.specs = calloc((size_t)argc + 2, sizeof *w.specs);
     if (!w.specs) {
         complain("%s%s", err_text(-ENOMEM), "");

@@ -75,6 +75,7 @@ static void read_options(lua_State *L, struct world_options *o)
     o->path = string_field(L, "path");
     o->name = string_field(L, "name");
     o->to = string_field(L, "to");
+    o->own = number_field(L, "own", 0) != 0;
     o->unsafe = number_field(L, "unsafe", 0) != 0;
     o->seed = number_field(L, "seed", 1);
     o->start_ms = number_field(L, "start_ms", 1);
@@ -273,7 +274,7 @@ static int test_connection(lua_State *L)
     return 2;
 }
 
-/* client(world, ip, port or nil, window) -> peer, or nil and why */
+/* client(world, ip, port or nil, window, listener or nil) -> peer, or nil and why */
 static int test_client(lua_State *L)
 {
     struct world *w = world_at(L, 1);
@@ -282,7 +283,10 @@ static int test_client(lua_State *L)
         return refused(L, "ip is a numeric address such as \"203.0.113.7\"");
     uint16_t port = lua_isnil(L, 3) ? w->next_port++ : (uint16_t)luaL_checknumber(L, 3);
     addr_set_port(&from, port);
-    struct peer *p = peer_connect(w, &from, (size_t)luaL_checknumber(L, 4));
+    int listener = lua_isnoneornil(L, 5) ? 0 : world_find_listener(w, luaL_checkstring(L, 5));
+    if (listener < 0)
+        return refused(L, "there is no listener of that name or address");
+    struct peer *p = peer_connect(w, (size_t)listener, &from, (size_t)luaL_checknumber(L, 4));
     if (!p)
         return refused(L, "out of memory");
     lua_pushlightuserdata(L, p);

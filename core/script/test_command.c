@@ -78,7 +78,7 @@ int script_test(const struct script_test_options *options, char *why, size_t why
         snprintf(why, why_cap, "out of memory for a Lua VM");
         return -ENOMEM;
     }
-    testbed_init(&h.bed);
+    testbed_init(&h.bed, options->load);
     int failed = protected_run(L, &h, why, why_cap);
     testbed_deinit(&h.bed);
     lua_close(L);

@@ -106,14 +106,15 @@ static void peer_free(struct peer *p)
     free(p);
 }
 
-struct peer *peer_connect(struct world *w, const struct addr *from, size_t window_bytes)
+struct peer *peer_connect(struct world *w, size_t listener, const struct addr *from,
+                          size_t window_bytes)
 {
     char text[ADDR_TEXT_MAX];
     struct peer *p = peer_new(w);
     if (!p)
         return NULL;
     snprintf(p->name, sizeof p->name, "client %s", addr_format(from, text, sizeof text));
-    if (vnet_connect_port(w->worker.acceptors[0]->port, &p->stream, from)) {
+    if (vnet_connect_port(w->worker.acceptors[listener]->port, &p->stream, from)) {
         peer_free(p);
         return NULL;
     }

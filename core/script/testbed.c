@@ -146,10 +146,9 @@ static void on_taken(void *arg, const struct stream *stream)
 
 /* ---- opening ---- */
 
-static int make_config(struct world *w, const struct world_options *o, char *why, size_t why_cap)
+/* The one listener of a policy. */
+static int add_listener(struct world *w, const struct world_options *o, char *why, size_t why_cap)
 {
-    config_init(&w->config);
-    w->config.seed = o->seed;
     struct config_listener *l = config_add_listener(&w->config);
     if (!l)
         return -ENOMEM;
@@ -163,44 +162,100 @@ static int make_config(struct world *w, const struct world_options *o, char *why
     return o->to ? world_default_to(w, o->to, why, why_cap) : 0;
 }
 
-static const size_t all_new[] = {SIZE_MAX};
+static int load(struct world *w, const struct world_options *o, struct policy_set **out, char *why,
+                size_t why_cap)
+{
+    struct script_options options = {
+        .path = o->path, .unsafe = o->unsafe, .seed = o->seed, .clock = &w->worker.loop};
+    int err = w->bed->load(&options, &w->config, out, why, why_cap);
+    if (err)
+        return err;
+    w->configured = w->config.n_listeners > 0;
+    if (w->configured && o->own) {
+        snprintf(why, why_cap,
+                 "%s is a configuration, which says name, to, limits and timeouts "
+                 "of its listeners itself",
+                 o->path);
+        err = -EINVAL;
+    } else if (!w->configured) {
+        err = add_listener(w, o, why, why_cap);
+    }
+    if (err)
+        (*out)->ops->free(*out);
+    return err;
+}
+
+static void drop_listeners(struct world *w)
+{
+    for (size_t i = 0; w->listeners && i < w->config.n_listeners; i++)
+        if (w->listeners[i])
+            listener_drop(w->listeners[i]);
+    free(w->listeners);
+}
+
+/* The listeners of the configuration and their acceptors. */
+static int open_listeners(struct world *w, struct worker_change *change)
+{
+    const struct config *config = &w->config;
+    int err = 0;
+    w->listeners = calloc(config->n_listeners, sizeof(struct listener *));
+    if (!w->listeners)
+        return -ENOMEM;
+    for (size_t i = 0; !err && i < config->n_listeners; i++) {
+        err = listener_open_virtual(&w->listeners[i], &config->listeners[i], w->worker.loop.now_ns);
+        if (!err)
+            change->acceptors[i] = acceptor_new(w->listeners[i], &w->worker, &err);
+    }
+    return err;
+}
 
 /* Takes over the policies. */
 static int change_to(struct world *w, struct policy_set *policies)
 {
+    int err = -ENOMEM;
+    size_t *all_new = malloc(w->config.n_listeners * sizeof *all_new);
+    if (!all_new)
+        goto fail_new;
+    for (size_t i = 0; i < w->config.n_listeners; i++)
+        all_new[i] = SIZE_MAX;
     struct worker_change *change = worker_change_new(&w->config, policies, 1, all_new);
-    if (!change) {
-        policies->ops->free(policies);
-        return -ENOMEM;
-    }
-    int err;
-    change->acceptors[0] = acceptor_new(w->listener, &w->worker, &err);
+    if (!change)
+        goto fail_change;
+    err = open_listeners(w, change);
     if (err) {
-        worker_change_free(change);
-        return err;
+        worker_change_free(change); /* and the policies */
+    } else {
+        worker_change(&w->worker, change);
+        worker_open(&w->worker);
     }
-    worker_change(&w->worker, change);
-    worker_open(&w->worker);
-    return 0;
+    free(all_new);
+    return err;
+
+fail_change:
+    free(all_new);
+fail_new:
+    policies->ops->free(policies);
+    return err;
 }
 
 static int open_worker(struct world *w, const struct world_options *o, char *why, size_t why_cap)
 {
-    struct script_options options = {
-        .path = o->path, .unsafe = o->unsafe, .seed = o->seed, .clock = &w->worker.loop};
     struct policy_set *policies;
-    int err = script_load(&options, &policies, why, why_cap);
+    int err = load(w, o, &policies, why, why_cap);
     if (err)
         return err;
-    if (policies->n > 1) /* it has a listener of its own */
-        w->config.listeners[0].policy = 1;
     config_settle(&w->config);
-    err = listener_open_virtual(&w->listener, &w->config.listeners[0], w->worker.loop.now_ns);
-    if (err) {
-        policies->ops->free(policies);
-        return err;
-    }
     return change_to(w, policies);
+}
+
+int world_find_listener(const struct world *w, const char *name)
+{
+    for (size_t i = 0; i < w->config.n_listeners; i++) {
+        const char *own = w->config.listeners[i].name;
+        if ((own && !strcmp(own, name)) || !strcmp(w->config.listeners[i].bind.text, name))
+            return (int)i;
+    }
+    return -1;
 }
 
 static struct world *world_new(struct testbed *bed, const struct world_options *o)
@@ -231,9 +286,7 @@ int world_open(struct testbed *bed, const struct world_options *o, struct world 
     w->vnet = vnet_new(&observer);
     if (!w->vnet)
         goto fail_vnet;
-    err = make_config(w, o, why, why_cap);
-    if (err)
-        goto fail_config;
+    config_init(&w->config);
     err = worker_init_virtual(&w->worker, &w->config, &w->counts, w->vnet, o->start_ms);
     if (err)
         goto fail_config;
@@ -248,8 +301,7 @@ int world_open(struct testbed *bed, const struct world_options *o, struct world 
 
 fail_worker:
     worker_deinit(&w->worker);
-    if (w->listener)
-        listener_drop(w->listener);
+    drop_listeners(w);
 fail_config:
     config_deinit(&w->config);
     vnet_free(w->vnet);
@@ -263,7 +315,7 @@ fail_vnet:
 int world_default_to(struct world *w, const char *address, char *why, size_t why_cap)
 {
     struct config_listener *l = &w->config.listeners[0];
-    if (l->to)
+    if (w->configured || l->to)
         return 0;
     l->to = targets_parse(address, 0, why, why_cap);
     return l->to ? 0 : -EINVAL;
@@ -308,7 +360,7 @@ void world_close(struct world *w)
     peers_close(w);
     world_settle(w);
     worker_deinit(&w->worker);
-    listener_drop(w->listener);
+    drop_listeners(w);
     vnet_free(w->vnet);
     config_deinit(&w->config);
     list_for_each (node, tmp, &w->ended)
@@ -320,9 +372,10 @@ void world_close(struct world *w)
 
 /* ---- the bed ---- */
 
-void testbed_init(struct testbed *bed)
+void testbed_init(struct testbed *bed, script_test_load_fn *load_file)
 {
-    *bed = (struct testbed){.tap = {.line = on_line, .access = on_access, .arg = bed}};
+    *bed = (struct testbed){.tap = {.line = on_line, .access = on_access, .arg = bed},
+                            .load = load_file};
     list_init(&bed->worlds);
     log_set_level(LOG_DEBUG);
     log_set_tap(&bed->tap);

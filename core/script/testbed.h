@@ -16,6 +16,7 @@
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/listener.h"
 #include "penstock/proxy/worker.h"
+#include "penstock/script/test.h"
 
 /* All worlds of a run, and the clock they share. */
 struct testbed {
@@ -24,6 +25,7 @@ struct testbed {
     struct buf trace;     /* lines, each with its 0 */
     uint64_t elapsed_ms;  /* virtual time since the run, or testbed_begin() */
     struct log_tap tap;
+    script_test_load_fn *load;
 };
 
 /* The access line of a connection that has ended; `tags` are key, value, …, NULL. */
@@ -41,6 +43,8 @@ struct world_options {
     uint64_t start_ms; /* wall clock at its beginning, since 1970; at least 1 */
     const char *name;  /* of the listener, NULL: its address */
     const char *to;    /* NULL: the first upstream */
+    bool own;          /* name, to, limits or timeouts were given: a policy is wanted, not a
+                          configuration, which says them itself */
     struct config_limits limits;
     struct config_timeouts timeouts;
 };
@@ -52,7 +56,8 @@ struct world {
     struct worker worker;
     struct config config;
     struct server_counts counts;
-    struct listener *listener;
+    struct listener **listeners;        /* as many as the configuration has */
+    bool configured;                    /* by its file; else there is one listener */
     struct list services, peers, ended; /* service, peer, world_access */
     struct buf log, errors;             /* lines, each with its 0; `errors` are of hooks */
     uint64_t start_ms, opened_ms;       /* its clock and the bed's when it began */
@@ -90,19 +95,20 @@ struct service {
 };
 
 /* Takes the log: one testbed at a time. testbed_deinit() closes the worlds that are left. */
-void testbed_init(struct testbed *bed);
+void testbed_init(struct testbed *bed, script_test_load_fn *load_file);
 void testbed_deinit(struct testbed *bed);
 /* Forgets the trace and starts time anew for worlds to come; all worlds are closed. */
 void testbed_begin(struct testbed *bed);
 /* Moves the clock of all worlds on. */
 int testbed_advance(struct testbed *bed, uint64_t ms);
 
-/* Loads a policy. Returns 0, or a negative error with a message in `why`. */
+/* Loads a policy or a configuration. Returns 0, or a negative error with a message in `why`. */
 int world_open(struct testbed *bed, const struct world_options *options, struct world **out,
                char *why, size_t why_cap);
 /* Ends its connections and frees all. */
 void world_close(struct world *w);
-/* Makes `address` the listener's target unless it has one. 0 or -EINVAL with a message in `why`. */
+/* Makes `address` the target of a policy's listener unless it has one. 0 or -EINVAL with a message
+ * in `why`. */
 int world_default_to(struct world *w, const char *address, char *why, size_t why_cap);
 /* The access line of connection `id`, NULL while it lives. */
 const struct world_access *world_access_of(const struct world *w, uint64_t id);
@@ -115,8 +121,12 @@ void lib_test_push(lua_State *L, struct testbed *bed);
 
 /* ---- peers and services (test_peer.c) ---- */
 
-/* A client from `from`, with a receive window of `window_bytes`. NULL when out of memory. */
-struct peer *peer_connect(struct world *w, const struct addr *from, size_t window_bytes);
+/* The number of the listener of that name or address, or -1. */
+int world_find_listener(const struct world *w, const char *name);
+/* A client of listener number `listener` from `from`, with a receive window of `window_bytes`. NULL
+ * when out of memory. */
+struct peer *peer_connect(struct world *w, size_t listener, const struct addr *from,
+                          size_t window_bytes);
 int peer_send(struct peer *p, const char *bytes, size_t n);
 int peer_finish(struct peer *p);
 int peer_reset(struct peer *p);

@@ -214,17 +214,19 @@ function Policy:upstream(address, options)
   return setmetatable({ _p = self, _handle = handle, _peers = {}, _accepted = 0, address = address }, Upstream)
 end
 
-local client_call = 'p:client{ ip = "203.0.113.7", port = 50000, window = bytes }'
+local client_call = 'p:client{ ip = "203.0.113.7", port = 50000, to = "listener", window = bytes }'
 
 function Policy:client(options)
   options = options or {}
-  check.keys(options, client_call, { "ip", "port", "window" }, 2)
+  check.keys(options, client_call, { "ip", "port", "to", "window" }, 2)
   local port = options.port
   if port ~= nil and (type(port) ~= "number" or port < 1 or port > 65535) then
     error(client_call .. ": port is a number from 1 to 65535", 2)
   end
   local ip = expect(client_call .. ": ip", options.ip or "192.0.2.1", "string", 2)
-  local handle = must(client_call, 2, core.client(self._world, ip, port, window_of(options, client_call, 2)))
+  if options.to ~= nil then expect(client_call .. ": to", options.to, "string", 2) end
+  local window = window_of(options, client_call, 2)
+  local handle = must(client_call, 2, core.client(self._world, ip, port, window, options.to))
   look(2)
   return peer(self, handle, Client)
 end
@@ -302,6 +304,7 @@ function t.load(path, options)
   check.keys(options, load_call, load_keys, 2)
   local flat = {
     path = find(path, 2), to = options.to, name = options.name, unsafe = options.unsafe and 1 or 0,
+    own = (options.to or options.name or options.limits or options.timeouts) and 1 or 0,
     seed = options.seed or t.seed, start_ms = ((options.time or START) + core.elapsed()) * 1000,
   }
   flatten(flat, options, "limits", limit_keys, 1, core.size)
