@@ -161,7 +161,7 @@ end
 
 describe("the documents", function()
   it("have blocks of Lua, and some that tell what passes", function()
-    assert.is_true(n_blocks >= 50, n_blocks .. " blocks were found")
-    assert.is_true(n_wires >= 5, n_wires .. " of them tell what passes")
+    assert.is_true(n_blocks >= 75, n_blocks .. " blocks were found")
+    assert.is_true(n_wires >= 15, n_wires .. " of them tell what passes")
   end)
 end)
