@@ -1,6 +1,6 @@
 -- Configuration in Lua: what ps.listen{} and ps.options{} say is what is served, and mistakes are told where they are.
 local e2e = require "tests.e2e.support.case"
-local case = e2e.case
+local case, sys = e2e.case, e2e.sys
 
 local function config(t, text, ...)
   return t:file("penstock.lua", 'local ps = require "penstock"\n' .. text:format(...))
@@ -140,6 +140,46 @@ describe("penstock run:", function()
     p:expect_end { reason = "timeout", detail = "life" }
     t:connect(p.addresses[2])
     p:expect_end({ reason = "timeout", detail = "idle" }, 2)
+  end)
+
+  -- The timer that the kernel runs for the connection from port `from` to port `to`: "02" is keep-alive's.
+  local function timer_of(from, to)
+    local pattern = (":%04X %%x+:%04X 01 %%x+:%%x+ (%%d%%d):"):format(from, to)
+    for line in io.lines "/proc/net/tcp" do
+      local timer = line:match(pattern)
+      if timer then return timer end
+    end
+  end
+
+  case("socket options of a listener hold, and the others have none of them", function(t)
+    local server = t:listen()
+    local p = t:penstock { "run", config(t, [[
+      ps.listen { bind = "127.0.0.1:0", to = %q, bind_source = "127.0.0.2", keepalive = "30s", nodelay = false,
+        rcvbuf = "64K", sndbuf = "64K", backlog = 7, mode = "copy",
+        policy = { close = function(conn) conn:tag("mode", conn.mode.up) end } }
+      ps.listen { bind = "127.0.0.1:0", to = %q }
+    ]], server.address, server.address) }
+    local want = { { "^127%.0%.0%.2:", "02" }, { "^127%.0%.0%.1:", "00" } }
+    for i, address in ipairs(p.addresses) do
+      local client, upstream = t:connect(address), t:accept(server)
+      client:send "x"
+      upstream:expect "x"
+      assert.matches(want[i][1], upstream.from)
+      local port = tonumber(upstream.from:match ":(%d+)$")
+      assert.is_true(sys.wait_until(function() return timer_of(port, server.port) == want[i][2] end))
+      client:finish()
+      upstream:finish()
+      p:access(i)
+    end
+    assert.equal("copy", p:access(1).mode)
+  end)
+
+  case("a client that says nothing is ended after first_byte", function(t)
+    local server = t:listen()
+    local p = t:penstock { "run", config(t, [[
+      ps.listen { bind = "127.0.0.1:0", to = %q, timeouts = { first_byte = "100ms" } }]], server.address) }
+    t:connect(p)
+    p:expect_end { reason = "timeout", detail = "first_byte" }
   end)
 
   case("a listening descriptor that was inherited is served", function(t)
