@@ -1,17 +1,8 @@
 -- The configurations of examples/ over real sockets: their text, with addresses of this test in place of theirs.
 local e2e = require "tests.e2e.support.case"
+local examples = require "tests.e2e.support.examples"
 local case, sys = e2e.case, e2e.sys
-
--- Serves examples/<name>.lua, in which the key of every replacement becomes its value. Each must be there.
-local function serve(t, name, replacements)
-  local text = assert(sys.read_file("examples/" .. name .. ".lua"))
-  for from, to in pairs(replacements) do
-    local first, last = text:find(from, 1, true)
-    assert(first, name .. ".lua has no " .. from)
-    text = text:sub(1, first - 1) .. to .. text:sub(last + 1)
-  end
-  return t:penstock { "run", t:file(name .. ".lua", text) }
-end
+local serve = examples.run
 
 describe("sni-router.lua:", function()
   local function start(t)
