@@ -87,7 +87,8 @@ static void end_wait(struct task *t)
     t->wait = NULL;
     list_remove(&t->wait_node);
     list_remove(&t->ready_node);
-    timers_stop(&t->vm->loop->timers, &t->wake);
+    if (t->vm->loop) /* it has been activated */
+        timers_stop(&t->vm->loop->timers, &t->wake);
 }
 
 /* The coroutine is dead or must not be resumed again: leave it to the collector. */
@@ -105,7 +106,7 @@ static void task_free(struct task *t)
     list_remove(&t->wait_node);
     list_remove(&t->ready_node);
     list_remove(&t->sibling);
-    if (t->vm->loop) { /* it has been activated */
+    if (t->vm->loop) {
         timers_stop(&t->vm->loop->timers, &t->wake);
         stop_limit(t);
     }

@@ -28,6 +28,19 @@ ok: 3 listeners, 0 warnings
 ]], out)
   end)
 
+  case("a file whose tasks have never begun is let go", function(t)
+    local path = t:file("penstock.lua", [[
+local ps = require "penstock"
+ps.on_start(function() end)
+ps.on_reload(function() end)
+ps.on_stop(function() end)
+ps.every(5, function() end)
+ps.after(5, function() end)
+ps.listen { bind = "127.0.0.1:0", to = "a:1" }
+]])
+    assert.equal(0, (t:run { "check", path }))
+  end)
+
   case("finds a misspelt call inside a hook, also in a module", function(t)
     t:file("guard.lua", "return { accept = function(conn)\n  if conn.x then conect(conn) end\nend }\n")
     local path = t:file("penstock.lua", [[
