@@ -19,20 +19,21 @@ enum {
 static const struct reply {
     int err;
     const char *text;
+    bool of_host;
 } replies[REPLY_MAX + 1] = {
-    [1] = {PS_EREFUSED, "general failure"},
-    [2] = {PS_EDENIED, "not allowed by its rules"},
-    [3] = {PS_EUNREACHABLE, "network unreachable"},
-    [4] = {PS_EUNREACHABLE, "host unreachable"},
-    [5] = {PS_EREFUSED, "connection refused"},
-    [6] = {PS_ETIMEOUT, "time to live expired"},
-    [7] = {PS_EDENIED, "it does not know CONNECT"},
-    [8] = {PS_EDENIED, "it does not take this kind of address"},
+    [1] = {PS_EREFUSED, "general failure", false},
+    [2] = {PS_EDENIED, "not allowed by its rules", false},
+    [3] = {PS_EUNREACHABLE, "network unreachable", true},
+    [4] = {PS_EUNREACHABLE, "host unreachable", true},
+    [5] = {PS_EREFUSED, "connection refused", true},
+    [6] = {PS_ETIMEOUT, "time to live expired", true},
+    [7] = {PS_EDENIED, "it does not know CONNECT", false},
+    [8] = {PS_EDENIED, "it does not take this kind of address", false},
 };
 
 static const struct reply *find_reply(uint8_t reply)
 {
-    static const struct reply unknown = {PS_EREFUSED, "a reason that has no name"};
+    static const struct reply unknown = {PS_EREFUSED, "a reason that has no name", false};
     return reply && reply <= REPLY_MAX ? &replies[reply] : &unknown;
 }
 
@@ -44,6 +45,11 @@ int socks5_reply_err(uint8_t reply)
 const char *socks5_reply_text(uint8_t reply)
 {
     return find_reply(reply)->text;
+}
+
+bool socks5_reply_is_of_host(uint8_t reply)
+{
+    return reply && find_reply(reply)->of_host;
 }
 
 /* ---- requests ---- */

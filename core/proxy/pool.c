@@ -9,15 +9,19 @@
 
 #include "penstock/base/hash.h"
 #include "penstock/base/list.h"
+#include "penstock/base/log.h"
+#include "penstock/net/account.h"
 
 struct pool {
     uv_mutex_t lock;  /* of everything, its servers' members included */
     atomic_uint refs; /* its owner, and each server */
     struct list servers;
     struct pool_eject eject;
+    char name[];
 };
 
 struct pool_server {
+    struct account account; /* first: targets point to it */
     struct list node;
     struct pool *pool; /* one reference */
     unsigned refs;
@@ -46,13 +50,15 @@ const char *pool_state_name(enum pool_state state)
 
 /* ---- life ---- */
 
-struct pool *pool_new(void)
+struct pool *pool_new(const char *name)
 {
-    struct pool *p = calloc(1, sizeof *p);
+    size_t len = strlen(name);
+    struct pool *p = calloc(1, sizeof *p + len + 1);
     if (!p || uv_mutex_init(&p->lock)) {
         free(p);
         return NULL;
     }
+    memcpy(p->name, name, len + 1);
     atomic_init(&p->refs, 1);
     list_init(&p->servers);
     return p;
@@ -83,6 +89,8 @@ static struct pool_server *find(struct pool *p, const char *name)
     return NULL;
 }
 
+static const struct account_ops account_ops;
+
 static struct pool_server *server_new(struct pool *p, const char *name)
 {
     size_t len = strlen(name);
@@ -90,6 +98,7 @@ static struct pool_server *server_new(struct pool *p, const char *name)
     if (!s)
         return NULL;
     memcpy(s->name, name, len + 1);
+    s->account.ops = &account_ops;
     s->name_hash = hash_bytes(&name_key, name, len);
     s->pool = p;
     atomic_fetch_add(&p->refs, 1); /* dropped in pool_server_drop() */
@@ -164,6 +173,15 @@ void pool_drain(struct pool_server *s, bool drained)
     uv_mutex_unlock(&s->pool->lock);
 }
 
+void pool_restore(struct pool_server *s)
+{
+    uv_mutex_lock(&s->pool->lock);
+    s->drained = s->is_down = false;
+    s->ejected_ms = 0;
+    s->checks = s->fails = 0;
+    uv_mutex_unlock(&s->pool->lock);
+}
+
 bool pool_checked(struct pool_server *s, bool success, uint32_t fall, uint32_t rise)
 {
     uv_mutex_lock(&s->pool->lock);
@@ -216,6 +234,48 @@ uint32_t pool_active(struct pool_server *s)
     uint32_t active = s->active;
     uv_mutex_unlock(&s->pool->lock);
     return active;
+}
+
+/* ---- accounts ---- */
+
+static struct pool_server *server_of(struct account *a)
+{
+    return (struct pool_server *)a; /* its first member */
+}
+
+static void on_hold(struct account *a)
+{
+    pool_server_hold(server_of(a));
+}
+
+static void on_drop(struct account *a)
+{
+    pool_server_drop(server_of(a));
+}
+
+static void on_enter(struct account *a)
+{
+    pool_enter(server_of(a));
+}
+
+static void on_leave(struct account *a)
+{
+    pool_leave(server_of(a));
+}
+
+static void on_dialled(struct account *a, bool success, uint64_t now_ms)
+{
+    struct pool_server *s = server_of(a);
+    if (pool_dialled(s, success, now_ms))
+        log_warn("pool %s: %s is ejected: it could not be connected to", s->pool->name, s->name);
+}
+
+static const struct account_ops account_ops = {
+    .hold = on_hold, .drop = on_drop, .enter = on_enter, .leave = on_leave, .dialled = on_dialled};
+
+struct account *pool_server_account(struct pool_server *s)
+{
+    return &s->account;
 }
 
 /* ---- the choice ---- */

@@ -21,7 +21,7 @@ static int setup(void **state)
     struct fixture_pool *f = calloc(1, sizeof *f);
     if (!f)
         return -1;
-    f->pool = pool_new();
+    f->pool = pool_new("test");
     for (unsigned i = 0; i < MANY; i++) {
         char name[24];
         snprintf(name, sizeof name, "10.0.0.%u:80", i);
@@ -255,7 +255,7 @@ static void test_a_server_keeps_its_state_as_long_as_somebody_holds_it(void **st
     assert_int_equal(pool_state(s, 1), POOL_UP);
     pool_server_drop(s);
 
-    struct pool *pool = pool_new(); /* a server outlives its pool */
+    struct pool *pool = pool_new("other"); /* a server outlives its pool */
     s = pool_server(pool, "b");
     pool_free(pool);
     assert_string_equal(pool_server_name(s), "b");

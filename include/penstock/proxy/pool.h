@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct account;
 struct pool;
 struct pool_server;
 
@@ -50,17 +51,20 @@ struct pool_eject {
     uint64_t ms;    /* how long it is out */
 };
 
-/* NULL when out of memory. */
-struct pool *pool_new(void);
+/* `name` is for the log. NULL when out of memory. */
+struct pool *pool_new(const char *name);
 /* Servers that are held live on. */
 void pool_free(struct pool *p);
 void pool_set_eject(struct pool *p, const struct pool_eject *eject);
 
 /* The server of that name, made when there is none; with a reference, which the caller drops. NULL
- * when out of memory. A server that nobody holds is forgotten. */
+ * when out of memory. A server that nobody holds is forgotten, with what was known of it. */
 struct pool_server *pool_server(struct pool *p, const char *name);
 struct pool_server *pool_server_hold(struct pool_server *s);
 void pool_server_drop(struct pool_server *s);
+/* It as the account of a target or a hop: entered and left by pool_enter() and pool_leave(), told
+ * by pool_dialled(), which is logged when it ejects. No reference is taken. */
+struct account *pool_server_account(struct pool_server *s);
 
 /* One of the servers that somebody chooses among. */
 struct pool_member {
@@ -84,6 +88,8 @@ size_t pool_choose(struct pool *p, const struct pool_choice *choice, uint32_t *o
 
 /* Drained by hand, until it is no more. */
 void pool_drain(struct pool_server *s, bool drained);
+/* It takes part again, whatever has been said against it. */
+void pool_restore(struct pool_server *s);
 /* What a check said; it is down after `fall` failures in a row and up again after `rise` successes.
  * Returns true when that has changed its state. */
 bool pool_checked(struct pool_server *s, bool success, uint32_t fall, uint32_t rise);
