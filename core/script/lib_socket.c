@@ -285,6 +285,11 @@ static int socket_connect(lua_State *L)
     if (!t)
         return n;
     struct targets *targets = destination_read(L, 2, "ps.tcp.connect got");
+    if (!targets) {
+        sched_push_failure(L, PS_EUNREACHABLE);
+        lua_pushliteral(L, "no server of the pool is available");
+        return 4;
+    }
     struct script_socket *k = socket_new(vm, s);
     if (!k) {
         targets_drop(targets);
