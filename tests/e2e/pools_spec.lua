@@ -237,7 +237,7 @@ describe("checks", function()
     local silent = t:listen()
     local p = start(t, {}, ([[servers = { { %q, name = "s" } },
       check = { every = "20ms", fall = 2, timeout = "50ms", expect = "x" }]]):format(silent.address))
-    p:log "s is (down: timeout)"
+    p:log "s is (down: [%a :]*timeout)"
   end)
 
   case("that a reload takes away leave no server down", function(t)
