@@ -6,19 +6,21 @@
 ---@alias penstock.Address string
 
 ---A proxy on the way: "socks5://user:password@host:1080", "http://host:3128".
----@alias penstock.Hop string
+---A server of a pool that was given so may stand here, too.
+---@alias penstock.Hop string | penstock.Server
 
 ---An address with options.
 ---@class penstock.Target
----@field [1] penstock.Address
+---@field [1] penstock.Address | penstock.Server | penstock.Pool
 ---@field via? penstock.Hop | penstock.Hop[] proxies on the way, in the order in which they are reached
 ---@field proxy? "v1" | "v2" begin with a header of the PROXY protocol
 ---@field tlv? table<integer, string> options in the header of version 2, by type
 ---@field bind? string source address
 ---@field timeout? penstock.Time for this destination, within the whole
 
----One destination, or a list of them, tried in order.
----@alias penstock.Destination penstock.Address | penstock.Target | (penstock.Address | penstock.Target)[]
+---One destination, or a list of them, tried in order. A pool stands for the best three of its servers.
+---@alias penstock.One penstock.Address | penstock.Target | penstock.Server | penstock.Pool
+---@alias penstock.Destination penstock.One | penstock.One[]
 
 ---Seconds, or a text with a unit: "200ms", "5s", "2m", "1h".
 ---@alias penstock.Time number | string
@@ -464,6 +466,61 @@ function Bucket:key(key) end
 ---@return integer buckets forgotten before they were full again
 function Bucket:forgotten() end
 
+---A server of a pool: a destination, and, when it is a proxy, also a hop of `via`.
+---@class penstock.Server
+---@field name string
+---@field state "up" | "down" | "ejected" | "drained"
+---@field conns integer connections that use it, of all workers
+local Server = {}
+
+---It gets no new connections; those it has go on.
+function Server:drain() end
+
+---It takes part again, whatever has been said against it: undoes drain, checks that failed, and ejection.
+function Server:up() end
+
+---Servers with a state that all workers share, and the choice among them.
+---@class penstock.Pool
+local Pool = {}
+
+---The server whose turn it is.
+---@param key? string what shall stay together; needed for algo = "hash"
+---@return penstock.Server?
+---@return "unavailable"? err
+function Pool:pick(key) end
+
+---The servers that may be used, the best first.
+---@param key? string
+---@return fun(): penstock.Server?
+function Pool:each(key) end
+
+---@param which string | integer name or number
+---@return penstock.Server?
+function Pool:server(which) end
+
+---All servers, in the order in which they were given.
+---@return penstock.Server[]
+function Pool:servers() end
+
+---@class penstock.ServerOptions: penstock.Target
+---@field name? string
+---@field weight? number 1 unless given
+
+---@class penstock.Checks
+---@field every? penstock.Time 5 s unless given
+---@field fall? integer failures in a row after which it is down, 2 unless given
+---@field rise? integer successes in a row after which it is up again, 1 unless given
+---@field timeout? penstock.Time of one check
+---@field send? string
+---@field expect? string how the answer must begin
+
+---@class penstock.PoolOptions
+---@field name string
+---@field servers (string | penstock.ServerOptions)[]
+---@field algo? "round_robin" | "random" | "least_conn" | "hash"
+---@field check? penstock.Checks
+---@field eject? { fails: integer?, time: penstock.Time? }
+
 ---@alias penstock.Label string | number | boolean
 
 ---@class penstock.Counter
@@ -548,6 +605,11 @@ function ps.histogram(name, labels, options) end
 ---All metrics as text, in Prometheus' format.
 ---@return string
 function ps.metrics() end
+
+---A pool. Only while the file loads.
+---@param options penstock.PoolOptions
+---@return penstock.Pool
+function ps.pool(options) end
 
 ---@class penstock.Limits
 ---@field conns? integer connections at once

@@ -11,8 +11,25 @@
 /* --- ending
  * ----------------------------------------------------------------------------------------- */
 
+/* Nothing of the target: this process has run out of something, or may not use that source. */
+static bool is_ours(int err)
+{
+    return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -EADDRNOTAVAIL;
+}
+
+/* The attempt at the present target has failed: tells those who count. */
+static void book_failure(struct dial *d)
+{
+    size_t n_good = d->via ? d->via->hop + d->via->beyond : 0;
+    if (d->entered && !is_ours(d->last_err))
+        target_dialled(dial_target(d), n_good, d->o.loop->now_ms);
+}
+
 static void leave_target(struct dial *d)
 {
+    if (d->entered)
+        target_leave(dial_target(d));
+    d->entered = false;
     timers_stop(&d->o.loop->timers, &d->next);
     timers_stop(&d->o.loop->timers, &d->share);
     dial_address_drop(d);
@@ -71,7 +88,8 @@ static void report_failure(struct dial *d)
 void dial_succeed(struct dial *d)
 {
     struct dial_result result = {.target = d->target, .address = d->direct};
-    d->direct_open = d->speaking = false; /* it is the caller's now */
+    d->direct_open = d->speaking = d->entered = false; /* it is the caller's now */
+    target_dialled(dial_target(d), TARGET_ALL_GOOD, d->o.loop->now_ms);
     if (result.address.sa.sa_family == AF_UNIX)
         d->o.stream->read_on = true; /* reads stop at the border of messages with descriptors */
     if (via_is_needed(dial_target(d)))
@@ -113,8 +131,10 @@ static void on_deadline(struct timer *timer)
 {
     struct dial *d = container_of(timer, struct dial, deadline);
     d->last_err = PS_ETIMEOUT;
-    if (d->target < d->o.n_targets)
+    if (d->target < d->o.n_targets) {
         blame_hop(d);
+        book_failure(d);
+    }
     report_failure(d);
 }
 
@@ -126,6 +146,7 @@ void dial_next_target(struct dial *d)
     if (!d->hop_blamed)
         blame_hop(d);
     d->hop_blamed = false;
+    book_failure(d);
     leave_target(d);
     d->target++;
     dial_begin_target(d);
@@ -181,6 +202,9 @@ void dial_begin_target(struct dial *d)
         return;
     }
     const struct endpoint *e = target_first(dial_target(d));
+    if (!d->entered)
+        target_enter(dial_target(d));
+    d->entered = true;
     if (!timer_is_active(&d->share))
         arm_share(d);
     if (e->kind == ENDPOINT_UNIX)

@@ -54,6 +54,7 @@ struct dial {
     bool v6_last;    /* family of the last attempt */
     bool starting;   /* dial_start() is on the stack: report later */
     bool finished;
+    bool entered; /* the present target's accounts */
 };
 
 static inline const struct target *dial_target(const struct dial *d)

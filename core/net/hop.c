@@ -189,6 +189,7 @@ void hop_deinit(struct hop *h)
     endpoint_deinit(&h->endpoint);
     free(h->user);
     free(h->password);
+    account_drop(h->account);
     *h = (struct hop){0};
 }
 

@@ -174,6 +174,8 @@ bool loop_settle(struct loop *l)
 bool loop_advance(struct loop *l, uint64_t ms)
 {
     uint64_t until = l->now_ms + ms;
+    if (!loop_settle(l)) /* what is ready now starts its timers now */
+        return false;
     int next = timers_next_ms(&l->timers, l->now_ms);
     while (next >= 0 && l->now_ms + (uint64_t)next <= until) {
         set_virtual_clock(l, l->now_ms + (uint64_t)next);

@@ -18,13 +18,28 @@ void target_options_free(struct target_options *o)
 {
     if (!o)
         return;
+    target_options_clear_hops(o);
+    target_options_clear_tlvs(o);
+    account_drop(o->account);
+    free(o);
+}
+
+void target_options_clear_hops(struct target_options *o)
+{
     for (size_t i = 0; i < o->n_hops; i++)
         hop_deinit(&o->hops[i]);
+    free(o->hops);
+    o->hops = NULL;
+    o->n_hops = 0;
+}
+
+void target_options_clear_tlvs(struct target_options *o)
+{
     for (size_t i = 0; i < o->n_tlvs; i++)
         free((void *)o->tlvs[i].value);
-    free(o->hops);
     free(o->tlvs);
-    free(o);
+    o->tlvs = NULL;
+    o->n_tlvs = 0;
 }
 
 int target_options_add_tlv(struct target_options *o, uint8_t type, const void *value, size_t len)
@@ -82,6 +97,7 @@ static int copy_hop(struct target_options *o, const struct hop *from)
     if (!hop)
         return -ENOMEM;
     hop->kind = from->kind;
+    hop->account = account_hold(from->account);
     int err = endpoint_copy(&hop->endpoint, &from->endpoint, from->endpoint.port);
     if (!err && from->user) {
         hop->user = strdup(from->user);
@@ -110,6 +126,7 @@ struct target_options *target_options_copy(const struct target_options *from)
     o->proxy = from->proxy;
     o->source = from->source;
     o->timeout_ms = from->timeout_ms;
+    o->account = account_hold(from->account);
     return o;
 }
 
@@ -155,6 +172,39 @@ void target_deinit(struct target *t)
 const struct endpoint *target_first(const struct target *t)
 {
     return target_n_hops(t) ? &t->options->hops[0].endpoint : &t->endpoint;
+}
+
+/* The account of the `i`th on the way: the hops, then the endpoint. NULL without one. */
+static struct account *account_of(const struct target_options *o, size_t i)
+{
+    return i < o->n_hops ? o->hops[i].account : o->account;
+}
+
+void target_enter(const struct target *t)
+{
+    for (size_t i = 0; t->options && i <= t->options->n_hops; i++) {
+        struct account *a = account_of(t->options, i);
+        if (a)
+            a->ops->enter(a);
+    }
+}
+
+void target_leave(const struct target *t)
+{
+    for (size_t i = 0; t->options && i <= t->options->n_hops; i++) {
+        struct account *a = account_of(t->options, i);
+        if (a)
+            a->ops->leave(a);
+    }
+}
+
+void target_dialled(const struct target *t, size_t n_good, uint64_t now_ms)
+{
+    for (size_t i = 0; t->options && i <= t->options->n_hops && i <= n_good; i++) {
+        struct account *a = account_of(t->options, i);
+        if (a)
+            a->ops->dialled(a, i < n_good, now_ms);
+    }
 }
 
 const char *target_format_via(const struct target *t, char *buf, size_t cap)

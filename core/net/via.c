@@ -47,6 +47,7 @@ void via_stop(struct via *v)
     buf_deinit(&v->header);
     v->target = NULL;
     v->hop = 0;
+    v->beyond = false;
     v->state = VIA_IDLE;
 }
 
@@ -183,6 +184,7 @@ static int hear_reply(struct via *v, const char *bytes, size_t n, ssize_t *used)
     *used = socks5_parse_reply(bytes, n, &reply);
     if (*used <= 0)
         return 0;
+    v->beyond = socks5_reply_is_of_host(reply);
     return reply ? fail(v, socks5_reply_err(reply), "%s", socks5_reply_text(reply)) : greet_next(v);
 }
 
@@ -192,6 +194,7 @@ static int hear_tunnel(struct via *v, const char *bytes, size_t n, ssize_t *used
     *used = http_connect_parse(bytes, n, &status);
     if (*used <= 0)
         return 0;
+    v->beyond = http_connect_is_of_host(status);
     if (status == 101 || status >= 300)
         return fail(v, http_connect_err(status), "%u, %s", status, http_connect_text(status));
     return status < 200 ? 0 : greet_next(v); /* an interim answer: another one follows */

@@ -32,6 +32,7 @@ struct via {
     struct buf header;     /* the PROXY header, for the end */
     size_t hop;            /* the one spoken with */
     uint8_t state;         /* enum via_state */
+    bool beyond;           /* it has answered that what is behind it cannot be reached */
     char why[VIA_WHY_MAX]; /* which hop failed and why; "" */
 };
 

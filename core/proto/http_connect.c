@@ -49,6 +49,11 @@ const char *http_connect_text(unsigned status)
     return find_status(status)->text;
 }
 
+bool http_connect_is_of_host(unsigned status)
+{
+    return status == 404 || status == 502 || status == 504;
+}
+
 /* ---- the request ---- */
 
 static void put_base64(const char *text, size_t n, char *out)

@@ -17,22 +17,23 @@ enum {
 };
 
 static const struct reply {
-    int err;
     const char *text;
+    int err;
+    bool of_host;
 } replies[REPLY_MAX + 1] = {
-    [1] = {PS_EREFUSED, "general failure"},
-    [2] = {PS_EDENIED, "not allowed by its rules"},
-    [3] = {PS_EUNREACHABLE, "network unreachable"},
-    [4] = {PS_EUNREACHABLE, "host unreachable"},
-    [5] = {PS_EREFUSED, "connection refused"},
-    [6] = {PS_ETIMEOUT, "time to live expired"},
-    [7] = {PS_EDENIED, "it does not know CONNECT"},
-    [8] = {PS_EDENIED, "it does not take this kind of address"},
+    [1] = {"general failure", PS_EREFUSED, false},
+    [2] = {"not allowed by its rules", PS_EDENIED, false},
+    [3] = {"network unreachable", PS_EUNREACHABLE, true},
+    [4] = {"host unreachable", PS_EUNREACHABLE, true},
+    [5] = {"connection refused", PS_EREFUSED, true},
+    [6] = {"time to live expired", PS_ETIMEOUT, true},
+    [7] = {"it does not know CONNECT", PS_EDENIED, false},
+    [8] = {"it does not take this kind of address", PS_EDENIED, false},
 };
 
 static const struct reply *find_reply(uint8_t reply)
 {
-    static const struct reply unknown = {PS_EREFUSED, "a reason that has no name"};
+    static const struct reply unknown = {"a reason that has no name", PS_EREFUSED, false};
     return reply && reply <= REPLY_MAX ? &replies[reply] : &unknown;
 }
 
@@ -44,6 +45,11 @@ int socks5_reply_err(uint8_t reply)
 const char *socks5_reply_text(uint8_t reply)
 {
     return find_reply(reply)->text;
+}
+
+bool socks5_reply_is_of_host(uint8_t reply)
+{
+    return reply && find_reply(reply)->of_host;
 }
 
 /* ---- requests ---- */

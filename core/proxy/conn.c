@@ -108,6 +108,8 @@ static void finish(struct conn *c)
     if (c->dial)
         dial_cancel(c->dial);
     c->dial = NULL;
+    if (c->connected_ns)
+        target_leave(&c->targets->items[c->target]);
     if (c->policy)
         c->policy->ops->cancel(c->policy, c);
     relay_deinit(&c->up);

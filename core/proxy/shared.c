@@ -12,13 +12,13 @@
 
 struct named {
     struct list node;
-    void *it; /* struct store or struct buckets */
+    void *it; /* struct store, buckets or pool */
     char name[];
 };
 
 struct shared {
-    uv_mutex_t lock; /* of both lists */
-    struct list stores, buckets;
+    uv_mutex_t lock; /* of the lists */
+    struct list stores, buckets, pools;
     struct hash_key hash;
     struct metrics *metrics;
 };
@@ -32,6 +32,7 @@ struct shared *shared_new(void)
         goto fail_lock;
     list_init(&s->stores);
     list_init(&s->buckets);
+    list_init(&s->pools);
     s->metrics = metrics_new(&s->hash);
     if (!s->metrics)
         goto fail_metrics;
@@ -56,6 +57,11 @@ void shared_free(struct shared *s)
     list_for_each (node, next, &s->buckets) {
         struct named *n = container_of(node, struct named, node);
         buckets_free(n->it);
+        free(n);
+    }
+    list_for_each (node, next, &s->pools) {
+        struct named *n = container_of(node, struct named, node);
+        pool_free(n->it);
         free(n);
     }
     metrics_free(s->metrics);
@@ -152,6 +158,30 @@ int shared_buckets(struct shared *s, const char *name, const struct buckets_limi
 {
     uv_mutex_lock(&s->lock);
     int err = open_buckets(s, name, limits, now_ns, out);
+    uv_mutex_unlock(&s->lock);
+    return err;
+}
+
+static int open_pool(struct shared *s, const char *name, struct pool **out)
+{
+    size_t n;
+    struct named *named = find(&s->pools, name, &n);
+    if (named) {
+        *out = named->it;
+        return 0;
+    }
+    int err;
+    named = name_new(name, n, &err);
+    if (!named)
+        return err;
+    *out = named->it = pool_new(name);
+    return add(&s->pools, named);
+}
+
+int shared_pool(struct shared *s, const char *name, struct pool **out)
+{
+    uv_mutex_lock(&s->lock);
+    int err = open_pool(s, name, out);
     uv_mutex_unlock(&s->lock);
     return err;
 }

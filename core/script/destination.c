@@ -1,14 +1,16 @@
-/* Destinations as scripts write them: a text, a table with options, or a list of both. What makes
- * no sense is an error that says what does. */
+/* Destinations as scripts write them: a text, a table with options, a server of a pool, a pool, or
+ * a list of these. What makes no sense is an error that says what does. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "penstock/base/err.h"
-#include "script_priv.h"
+#include "lib_pool.h"
 
 #define EXAMPLE "{ \"host:port\", via = \"socks5://10.0.0.1:1080\", timeout = 4 }"
+
+enum { POOL_TRIES = 3 }; /* servers that a pool stands for: they share the time of the dial */
 
 static const char type_name[] = "penstock.destination";
 
@@ -108,6 +110,7 @@ static void check_tlv_keys(struct reading *r)
 static void read_tlv(struct reading *r)
 {
     lua_State *L = r->L;
+    target_options_clear_tlvs(r->making->options); /* of the server that these are written for */
     if (!lua_istable(L, -1))
         complain_of_option(r, "tlv", "write tlv = { [0xE0] = \"bytes\" }");
     check_tlv_keys(r);
@@ -124,7 +127,7 @@ static void read_tlv(struct reading *r)
     }
 }
 
-static void add_hop(struct reading *r)
+static void add_hop_text(struct reading *r)
 {
     char why[300];
     const char *url = text_at_top(r->L);
@@ -134,9 +137,30 @@ static void add_hop(struct reading *r)
         complain_of_option(r, "via", why);
 }
 
+static void add_hop(struct reading *r)
+{
+    lua_State *L = r->L;
+    struct pool_server *server = lib_pool_server(L, -1);
+    if (!server) {
+        add_hop_text(r);
+        return;
+    }
+    lua_getfenv(L, -1);
+    lua_getfield(L, -1, "url"); // stack: …, server, environment, url
+    if (lua_isnil(L, -1))
+        complain_of_option(r, "via",
+                           "this server of a pool is no proxy: it was given without socks5:// or "
+                           "http://");
+    add_hop_text(r);
+    struct target_options *o = r->making->options;
+    o->hops[o->n_hops - 1].account = account_hold(pool_server_account(server));
+    lua_pop(L, 2);
+}
+
 static void read_via(struct reading *r)
 {
     lua_State *L = r->L;
+    target_options_clear_hops(r->making->options);
     if (!lua_istable(L, -1)) {
         add_hop(r);
         return;
@@ -230,13 +254,19 @@ static const struct option *find_option(lua_State *L, int index)
     return NULL;
 }
 
+static void need_options(struct reading *r)
+{
+    if (!r->making->options)
+        r->making->options = target_options_new();
+    if (!r->making->options)
+        complain_of_memory(r);
+}
+
 /* Reads the options of the destination table on the top. */
 static void read_options(struct reading *r)
 {
     lua_State *L = r->L;
-    r->making->options = target_options_new();
-    if (!r->making->options)
-        complain_of_memory(r);
+    need_options(r);
     lua_pushnil(L); // stack: …, table, key
     while (lua_next(L, -2)) {
         bool is_address = lua_type(L, -2) == LUA_TNUMBER && lua_tonumber(L, -2) == 1;
@@ -271,18 +301,62 @@ static void add_text(struct reading *r)
         complain_of_memory(r);
 }
 
-/* Adds the one destination on the top, a text or a table around one. */
+/* Replaces the server on the top by its address, with its options read. */
+static void read_server(struct reading *r, struct pool_server *server)
+{
+    lua_State *L = r->L;
+    lua_getfenv(L, -1);
+    lua_getfield(L, -1, "spec"); // stack: …, server, environment, spec
+    read_options(r);
+    r->making->options->account = account_hold(pool_server_account(server));
+    lua_rawgeti(L, -1, 1);
+    lua_replace(L, -4);
+    lua_pop(L, 2); // stack: …, address
+}
+
+/* Adds the text or server on the top, with the options in the table at `table`; 0: without. */
+static void add_address(struct reading *r, int table)
+{
+    lua_State *L = r->L;
+    lua_pushvalue(L, -1); // stack: …, address, address
+    struct pool_server *server = lib_pool_server(L, -1);
+    if (server)
+        read_server(r, server);
+    if (table) {
+        lua_pushvalue(L, table);
+        read_options(r);
+        lua_pop(L, 1);
+    }
+    add_text(r);
+    lua_pop(L, 1);
+}
+
+/* Adds the first servers of the pool on the top. */
+static void add_pool(struct reading *r, int table)
+{
+    lua_State *L = r->L;
+    size_t n = lib_pool_push_order(L, lua_gettop(L)); // stack: …, pool, servers
+    for (size_t i = 1; i <= n && i <= POOL_TRIES; i++) {
+        lua_rawgeti(L, -1, (int)i);
+        add_address(r, table);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* Adds the one destination on the top, or a table around one. */
 static void add_one(struct reading *r)
 {
     lua_State *L = r->L;
-    if (!lua_istable(L, -1)) {
-        add_text(r);
-        return;
-    }
-    read_options(r);
-    lua_rawgeti(L, -1, 1);
-    add_text(r);
-    lua_pop(L, 1);
+    int table = lua_istable(L, -1) ? lua_gettop(L) : 0;
+    if (table)
+        lua_rawgeti(L, table, 1);
+    if (lib_pool_is(L, -1))
+        add_pool(r, table);
+    else
+        add_address(r, table);
+    if (table)
+        lua_pop(L, 1);
 }
 
 /* Whether the table on the top has keys that are no numbers: options, so it is one destination. */

@@ -81,6 +81,11 @@ static uint64_t random_next(uint64_t s[4])
     return result;
 }
 
+uint64_t lib_random(struct vm *vm)
+{
+    return random_next(vm->random);
+}
+
 /* In [0, n), without bias. n > 0. */
 static uint64_t random_below(uint64_t s[4], uint64_t n)
 {

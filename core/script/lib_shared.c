@@ -55,4 +55,5 @@ void lib_shared_push(lua_State *L, struct vm *vm)
     lib_store_open(L, vm);
     lib_bucket_open(L, vm);
     lib_metrics_open(L, vm);
+    lib_pool_open(L, vm);
 }

@@ -39,5 +39,6 @@ static inline uint64_t lib_now_ms(const struct vm *vm)
 void lib_store_open(lua_State *L, struct vm *vm);
 void lib_bucket_open(lua_State *L, struct vm *vm);
 void lib_metrics_open(lua_State *L, struct vm *vm);
+void lib_pool_open(lua_State *L, struct vm *vm);
 
 #endif

@@ -24,6 +24,7 @@ struct script_socket {
     struct script_stream *s; /* the userdata; NULL while lingering */
     struct dial *dial;
     struct targets *targets;
+    size_t target;           /* index of the one connected */
     struct task *connecting; /* waits for the dial */
     struct list node;        /* in script_conn->sockets or vm->sockets */
     struct list dirty_node;  /* in vm->dirty_sockets */
@@ -63,6 +64,8 @@ static void close_now(struct script_socket *k)
     relay_deinit(&k->out);
     k->in.state = k->out.state = RELAY_BROKEN; /* a pump may be on the stack */
     stream_close(&k->stream);
+    if (k->connected)
+        target_leave(&k->targets->items[k->target]);
     targets_drop(k->targets);
     k->targets = NULL;
     list_remove(&k->node);
@@ -210,6 +213,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
     k->why = result->why;
     k->hop = result->hop ? strdup(result->hop) : NULL;
     k->connected = !result->err;
+    k->target = result->target;
     if (k->connected) {
         relay_start(&k->in, RELAY_CHOICE_COPY, RELAY_STREAM);
         relay_start(&k->out, RELAY_CHOICE_COPY, RELAY_STREAM);
@@ -281,6 +285,11 @@ static int socket_connect(lua_State *L)
     if (!t)
         return n;
     struct targets *targets = destination_read(L, 2, "ps.tcp.connect got");
+    if (!targets) {
+        sched_push_failure(L, PS_EUNREACHABLE);
+        lua_pushliteral(L, "no server of the pool is available");
+        return 4;
+    }
     struct script_socket *k = socket_new(vm, s);
     if (!k) {
         targets_drop(targets);

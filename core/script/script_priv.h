@@ -295,10 +295,11 @@ _Noreturn void verdict_nonsense(lua_State *L, const char *hook, const char *righ
 
 /* ---- destinations (destination.c) ---- */
 
-/* Reads the value at `index` as a destination: a text, a table with options, or a list of both.
- * Returns a list with one reference, which the caller keeps where an error cannot lose it. Raises
- * when it makes no sense, in words that begin with `what`: "the connect hook returned",
- * "ps.tcp.connect got". The value stays where it is. */
+/* Reads the value at `index` as a destination: a text, a table with options, a server of a pool, a
+ * pool, or a list of these.
+ * Returns a list with one reference, which the caller keeps where an error cannot lose it; NULL for
+ * pools of which no server may be used. Raises when it makes no sense, in words that begin with
+ * `what`: "the connect hook returned", "ps.tcp.connect got". The value stays where it is. */
 struct targets *destination_read(lua_State *L, int index, const char *what);
 
 /* ---- memory (heap.c) ---- */
@@ -389,6 +390,8 @@ void lib_core_push(lua_State *L, struct vm *vm);
 /* Reads the time at `arg`, in seconds or as a text, to *ms; false with a message pushed when it is
  * none. May raise. */
 bool lib_read_time(lua_State *L, int arg, uint64_t *ms);
+/* The next number of ps.random()'s row. */
+uint64_t lib_random(struct vm *vm);
 /* Adds the primitives of what workers share to that table, on the top (lib_shared.c). May raise. */
 void lib_shared_push(lua_State *L, struct vm *vm);
 /* The bucket that bucket:key() gave, at `arg`; NULL when there is something else. It is the

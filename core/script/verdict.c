@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "script_priv.h"
+#include "lib_pool.h"
 
 #define DESTINATION                                                                                \
-    "a destination (\"host:port\", \"unix:/path\", a table with options or a list of them)"
+    "a destination (\"host:port\", \"unix:/path\", a table with options, a server of a pool, a "   \
+    "pool, or a list of them)"
 
 static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
@@ -88,7 +89,9 @@ static void read_destination(lua_State *L, struct task *t)
     const char *what =
         lua_pushfstring(L, "the %s hook returned", policy_hook_name((enum policy_hook)t->hook));
     t->extra->verdict.targets = destination_read(L, 1, what);
-    t->extra->verdict.kind = VERDICT_DIAL;
+    t->extra->verdict.kind = t->extra->verdict.targets ? VERDICT_DIAL : VERDICT_DENY;
+    if (!t->extra->verdict.targets)
+        snprintf(t->extra->verdict.reason, sizeof t->extra->verdict.reason, LIB_POOL_UNAVAILABLE);
     lua_pop(L, 1);
 }
 
@@ -105,7 +108,8 @@ void verdict_read(lua_State *L, struct task *t)
         verdict_read_deny(L, 1, &t->extra->verdict);
     else if (dials && type == LUA_TTABLE && is_of(L, t->vm->reply_meta))
         read_reply(L, &t->extra->verdict);
-    else if (dials && (type == LUA_TSTRING || type == LUA_TTABLE))
+    else if (dials && (type == LUA_TSTRING || type == LUA_TTABLE || lib_pool_is(L, 1) ||
+                       lib_pool_server(L, 1)))
         read_destination(L, t);
     else
         nonsense(L, t);

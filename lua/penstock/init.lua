@@ -68,6 +68,7 @@ require "penstock.tasks"(ps, core, time_ms)
 require "penstock.tcp"(ps, core, stream_methods, time_ms)
 require "penstock.conn"(ps, core, time_ms)
 require "penstock.shared"(ps, core, time_ms)
+require "penstock.pool"(ps, core, time_ms)
 local finish = require "penstock.listen"(ps, core)
 
 -- Lua's own libraries.

@@ -136,6 +136,7 @@ local function target_of(to)
   if to == nil then return nil, nil end
   if type(to) == "string" then return to, nil end
   if type(to) == "function" then return nil, to end
+  if is_pool(to) and type(to) == "userdata" then return nil, function() return to end end -- for the best of its servers
   if is_pool(to) then return nil, function(conn) return to:pick(conn.client.key) end end
   if type(to) ~= "table" then
     fail('ps.listen: to is a %s; write "host:port", a list of these, a function(conn) that returns one, or a pool',

@@ -179,8 +179,8 @@ return function(ps, core, time_ms)
     if once_per ~= "worker" and once_per ~= "host" then
       error(every_call .. ': once_per is "worker" (the default) or "host"', 2)
     end
-    if once_per == "host" and core.worker ~= 0 then return start(function() end, task.TIMER, "vm") end
     return start(function()
+      if once_per == "host" and task.worker() ~= 0 then return end
       while true do
         settle(core.sleep(ms))
         settle(wait(spawn(f, task.TIMER, "child"), 0))

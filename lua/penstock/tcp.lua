@@ -38,7 +38,7 @@ return function(ps, core, methods, time_ms)
   function ps.tcp.connect(destination, options)
     options = options or {}
     check.keys(options, connect_call, { "timeout" }, 2)
-    if type(destination) ~= "string" and type(destination) ~= "table" then
+    if type(destination) ~= "string" and type(destination) ~= "table" and type(destination) ~= "userdata" then
       error(connect_call .. ": a destination is expected, got " .. type(destination), 2)
     end
     local ms = options.timeout ~= nil and time_ms(options.timeout, connect_call, 2) or 0

@@ -1,6 +1,7 @@
 -- The configurations of examples/ over real sockets: their text, with addresses of this test in place of theirs.
 local e2e = require "tests.e2e.support.case"
 local examples = require "tests.e2e.support.examples"
+local peers = require "tests.e2e.support.peers"
 local case, sys = e2e.case, e2e.sys
 local serve = examples.run
 
@@ -119,5 +120,34 @@ describe("flaky-db.lua:", function()
     local began = sys.now()
     t:pair(p, server)
     assert.is_true(sys.now() - began >= 3)
+  end)
+end)
+
+describe("proxy-chain.lua:", function()
+  local function start(t, proxies, mail, relay)
+    return serve(t, "proxy-chain", { [":2525"] = "127.0.0.1:0", ["u:p@10.0.0.1:1080"] = "u:p@" .. proxies[1],
+      ["10.0.0.2:1080"] = proxies[2], ["10.0.0.3:3128"] = proxies[3], ["mail.example:25"] = mail,
+      ["relay.internal:25"] = relay })
+  end
+
+  peers.case_with("microsocks", "the mail server is reached through the proxy that works", function(t)
+    local port = peers.free_port(t)
+    local good, dead, mail = "127.0.0.1:" .. port, t:refusing(), t:listen()
+    local child = t:spawn { "microsocks", "-i", "127.0.0.1", "-p", tostring(port), "-u", "u", "-P", "p" }
+    peers.wait_for_listener(t, good, child)
+    local p = start(t, { good, dead.address, t:refusing().address }, mail.address, dead.address)
+    local client, upstream = t:expect_echo(p, mail)
+    client:finish()
+    upstream:finish()
+    p:expect_end { listener = "chain", via = "socks5://" .. good, reason = "eof" }
+  end)
+
+  case("without a proxy the relay is reached, and learns the client's address", function(t)
+    local dead, relay = t:refusing().address, t:listen()
+    local p = start(t, { dead, t:refusing().address, t:refusing().address }, dead, relay.address)
+    local client, upstream = t:pair(p, relay)
+    client:send "EHLO a\r\n"
+    assert.equal("\r\n\r\n\0\r\nQUIT\n", upstream:read(28):sub(1, 12))
+    upstream:expect "EHLO a\r\n"
   end)
 end)

@@ -141,4 +141,19 @@ describe("workers:", function()
       end
     end
   end)
+
+  case("a timer that is to run once per host runs in one worker, and in that one again and again", function(t)
+    local server = t:listen()
+    local policy = t:file("timer.lua", [[
+      local ps = require "penstock"
+      local runs, me = ps.store "runs", tostring({}) .. ps.random()
+      ps.every("10ms", function()
+        if not runs:add("who", me) and runs:get "who" ~= me then ps.log.error "two workers run it" end
+        if runs:incr("n", 1, 0) == 5 then ps.log.info "five runs" end
+      end, { once_per = "host" })
+      return {}
+    ]])
+    local p = t:penstock { "--workers", "3", "-p", policy, "127.0.0.1:0", server.address }
+    p:log "(five runs)"
+  end)
 end)

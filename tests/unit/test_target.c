@@ -176,6 +176,76 @@ static void test_there_are_bounds_on_hops_and_header_options(void **state)
     target_deinit(&t);
 }
 
+/* ---- accounts ---- */
+
+struct book {
+    struct account account;
+    int refs, inside, good, bad;
+};
+
+static struct book *book_of(struct account *a)
+{
+    return (struct book *)a;
+}
+
+static void on_hold(struct account *a)
+{
+    book_of(a)->refs++;
+}
+
+static void on_drop(struct account *a)
+{
+    book_of(a)->refs--;
+}
+
+static void on_enter(struct account *a)
+{
+    book_of(a)->inside++;
+}
+
+static void on_leave(struct account *a)
+{
+    book_of(a)->inside--;
+}
+
+static void on_dialled(struct account *a, bool success, uint64_t now_ms)
+{
+    assert_int_equal(now_ms, 77);
+    book_of(a)->good += success;
+    book_of(a)->bad += !success;
+}
+
+static const struct account_ops book_ops = {on_hold, on_drop, on_enter, on_leave, on_dialled};
+
+static void test_accounts_are_told_who_has_done_its_part(void **state)
+{
+    (void)state;
+    struct book books[3] = {
+        {{&book_ops}, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0}};
+    struct target t = make("a:80");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(target_options_add_hop(t.options, "http://h", why, sizeof why), 0);
+        t.options->hops[i].account = account_hold(&books[i].account);
+    }
+    t.options->account = account_hold(&books[2].account);
+    struct target_options *copy = target_options_copy(t.options);
+    target_enter(&t);
+    for (size_t n_good = 0; n_good < 3; n_good++)
+        target_dialled(&t, n_good, 77);
+    target_dialled(&t, TARGET_ALL_GOOD, 77);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(books[i].refs, 2);
+        assert_int_equal(books[i].inside, 1);
+        assert_int_equal(books[i].good, 3 - i); /* of the four, those that got further */
+        assert_int_equal(books[i].bad, 1);
+    }
+    target_leave(&t);
+    target_options_free(copy);
+    target_deinit(&t);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(books[i].refs + books[i].inside, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -186,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_options_must_fit_the_target_and_each_other),
         cmocka_unit_test(test_a_copy_has_everything_and_stands_alone),
         cmocka_unit_test(test_there_are_bounds_on_hops_and_header_options),
+        cmocka_unit_test(test_accounts_are_told_who_has_done_its_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,9 @@
 /* Reaching an upstream: every target, every address (RFC 8305 happy eyeballs), through the proxies
  * on the way, the PROXY header sent; one deadline over all.
  *
+ * The accounts of a target are entered while it is tried and told what came of it; those of a
+ * target that was connected are left by the caller, target_leave(), when the connection ends.
+ *
  * A dial is made for one connection attempt and frees itself when it has called back or was
  * cancelled. */
 #ifndef PENSTOCK_NET_DIAL_H

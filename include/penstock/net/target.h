@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "penstock/base/addr.h"
+#include "penstock/net/account.h"
 #include "penstock/proto/proxy_protocol.h"
 
 enum { TARGET_HOPS_MAX = 16 };
@@ -17,7 +18,8 @@ enum hop_kind { HOP_SOCKS5, HOP_HTTP };
 struct hop {
     enum hop_kind kind;
     struct endpoint endpoint;
-    char *user, *password; /* decoded; both NULL without a login */
+    char *user, *password;   /* decoded; both NULL without a login */
+    struct account *account; /* a reference; NULL: nobody counts */
 };
 
 enum target_proxy { TARGET_PROXY_NONE, TARGET_PROXY_V1, TARGET_PROXY_V2 };
@@ -31,6 +33,7 @@ struct target_options {
     enum target_proxy proxy; /* header sent first to the upstream, behind all hops */
     struct addr source;      /* source address for dialling; AF_UNSPEC: the listener's choice */
     uint64_t timeout_ms;     /* for this target, within the whole; 0: its share of that */
+    struct account *account; /* of the endpoint; a reference; NULL: nobody counts */
 };
 
 struct target {
@@ -60,6 +63,9 @@ int target_options_add_hop(struct target_options *o, const char *text, char *why
  * would be over PROXY_TLVS_MAX. */
 int target_options_add_tlv(struct target_options *o, uint8_t type, const void *value, size_t len);
 
+/* Forgets the hops or the PROXY options given so far. */
+void target_options_clear_hops(struct target_options *o);
+void target_options_clear_tlvs(struct target_options *o);
 /* Whether the options fit the endpoint and each other. 0, or -EINVAL with a message in `why`. */
 int target_check(const struct target *t, char *why, size_t why_cap);
 void target_deinit(struct target *t);
@@ -70,6 +76,14 @@ static inline size_t target_n_hops(const struct target *t)
 {
     return t->options ? t->options->n_hops : 0;
 }
+/* A connection to the target is attempted: its accounts and those of its hops are entered. Each
+ * call is undone by one target_leave(). */
+void target_enter(const struct target *t);
+void target_leave(const struct target *t);
+/* Tells the accounts what the attempt came to. The `n_good` first of the way (its hops, then its
+ * endpoint) have done their part, and the next one has not; TARGET_ALL_GOOD: it is connected. */
+enum { TARGET_ALL_GOOD = TARGET_HOPS_MAX + 1 };
+void target_dialled(const struct target *t, size_t n_good, uint64_t now_ms);
 /* The hops, "socks5://a:1080,http://b:3128"; "" without any. Returns `buf`, cut when too long. */
 const char *target_format_via(const struct target *t, char *buf, size_t cap);
 

@@ -3,6 +3,8 @@
 #ifndef PENSTOCK_PROTO_HTTP_CONNECT_H
 #define PENSTOCK_PROTO_HTTP_CONNECT_H
 
+#include <stdbool.h>
+
 #include "penstock/proto/proto.h"
 
 enum {
@@ -24,5 +26,7 @@ ssize_t http_connect_parse(const void *bytes, size_t n, unsigned *status);
 /* What a status from 300 on means: a code of err.h, and words for people (static storage). */
 int http_connect_err(unsigned status);
 const char *http_connect_text(unsigned status);
+/* It tells of the host that was to be reached, and the proxy has done its part. */
+bool http_connect_is_of_host(unsigned status);
 
 #endif

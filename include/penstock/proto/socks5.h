@@ -40,5 +40,7 @@ ssize_t socks5_parse_reply(const void *bytes, size_t n, uint8_t *reply);
  * Static storage. */
 int socks5_reply_err(uint8_t reply);
 const char *socks5_reply_text(uint8_t reply);
+/* It tells of the host that was to be reached, and the proxy has done its part. */
+bool socks5_reply_is_of_host(uint8_t reply);
 
 #endif

@@ -1,6 +1,6 @@
-/* What scripts share over all workers, by name: stores, buckets, metrics. One for the process,
- * owned by the server; it outlives every VM, so what is in it survives a reload. Everything is made
- * at first use and stays to the end; any thread. */
+/* What scripts share over all workers, by name: stores, buckets, pools, metrics. One for the
+ * process, owned by the server; it outlives every VM, so what is in it survives a reload.
+ * Everything is made at first use and stays to the end; any thread. */
 #ifndef PENSTOCK_PROXY_SHARED_H
 #define PENSTOCK_PROXY_SHARED_H
 
@@ -8,6 +8,7 @@
 
 #include "penstock/proxy/buckets.h"
 #include "penstock/proxy/metrics.h"
+#include "penstock/proxy/pool.h"
 #include "penstock/proxy/store.h"
 
 struct shared;
@@ -26,6 +27,8 @@ int shared_store(struct shared *s, const char *name, const struct store_limits *
                  struct store **out);
 int shared_buckets(struct shared *s, const char *name, const struct buckets_limits *limits,
                    uint64_t now_ns, struct buckets **out);
+/* The pool of that name. Its servers are there as long as somebody holds them. */
+int shared_pool(struct shared *s, const char *name, struct pool **out);
 
 /* All metrics. */
 struct metrics *shared_metrics(struct shared *s);
