@@ -231,18 +231,35 @@ describe("sniff.lua:", function()
   end)
 end)
 
+-- Calls `act` with the path of each example.
+local function each_example(act)
+  local n = 0
+  for name in require("lfs").dir "examples" do
+    if name:find "%.lua$" and not name:find "_spec%.lua$" then
+      n = n + 1
+      act("examples/" .. name)
+    end
+  end
+  assert.is_true(n >= 20)
+end
+
 describe("every example", function()
+  case("as it is written, is found right by penstock check", function(t)
+    each_example(function(path)
+      local is_configuration = sys.read_file(path):find "ps%.listen"
+      local what = is_configuration and { path } or { "-p", path, "127.0.0.1:0", "127.0.0.1:1" }
+      local status, err, out = t:run { "check", unpack(what) }
+      assert.equal(0, status, err)
+      assert.matches("\nok: %d+ listeners?, 0 warnings\n$", out)
+    end)
+  end)
+
   case("has a spec beside it, and a case over sockets", function()
     local tests = sys.read_file "tests/e2e/examples_spec.lua" .. sys.read_file "tests/e2e/example_policies_spec.lua"
-    local n = 0
-    for name in require("lfs").dir "examples" do
-      local base = name:match "^(.*)%.lua$"
-      if base and not base:find "_spec$" then
-        n = n + 1
-        assert.truthy(sys.read_file("examples/" .. base .. "_spec.lua"), base .. " has no spec")
-        assert.truthy(tests:find(('describe("%s.lua:"'):format(base), 1, true), base .. " has no case over sockets")
-      end
-    end
-    assert.is_true(n >= 20)
+    each_example(function(path)
+      assert.truthy(sys.read_file((path:gsub("%.lua$", "_spec.lua"))), path .. " has no spec")
+      local case_of = ('describe("%s:"'):format(path:match "[^/]+$")
+      assert.truthy(tests:find(case_of, 1, true), path .. " has no case over sockets")
+    end)
   end)
 end)

@@ -1,5 +1,4 @@
 -- Policies in Lua: what each hook may decide, that it may wait, and that its failure costs one connection.
-local lfs = require "lfs"
 local e2e = require "tests.e2e.support.case"
 local case, case_in_modes, bulk, sys = e2e.case, e2e.case_in_modes, e2e.bulk, e2e.sys
 
@@ -718,36 +717,4 @@ describe("conn:close() and conn:reset():", function()
     client:send "x"
     upstream:expect "nil closed 1 nil"
   end)
-end)
-
-local function check_configuration(t, path)
-  local status, err = t:run { "check", path }
-  assert.equal(0, status, err)
-end
-
-local function run_policy(t, path)
-  local server = t:listen()
-  local p = t:penstock { "-p", path, "127.0.0.1:0", server.address }
-  local client = t:connect(p)
-  client:send "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
-  local upstream = server:try_accept(1)
-  if upstream then
-    upstream:send "HTTP/1.0 200 OK\r\n\r\n"
-    upstream:finish()
-    upstream:close()
-  end
-  pcall(client.finish, client) -- it may have been turned away
-  client:read_all()
-  p:access(1)
-end
-
-describe("examples:", function()
-  for name in lfs.dir "examples" do
-    local path = "examples/" .. name
-    if name:find "%.lua$" and not name:find "_spec%.lua$" then
-      -- Configurations run in examples_spec.lua.
-      local is_configuration = sys.read_file(path):find "ps%.listen"
-      case(path .. " runs", function(t) (is_configuration and check_configuration or run_policy)(t, path) end)
-    end
-  end
 end)
