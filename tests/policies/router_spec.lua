@@ -8,7 +8,8 @@ local function hello(name)
     local entry = "\0\0" .. string.char(#name) .. name
     extensions = "\0\0\0" .. string.char(#entry + 2) .. "\0" .. string.char(#entry) .. entry
   end
-  local body = "\3\3" .. ("r"):rep(32) .. "\0" .. "\0\2\19\1" .. "\1\0" .. "\0" .. string.char(#extensions) .. extensions
+  local body = "\3\3" .. ("r"):rep(32) .. "\0" .. "\0\2\19\1" .. "\1\0"
+  body = body .. "\0" .. string.char(#extensions) .. extensions
   local message = "\1\0\0" .. string.char(#body) .. body
   return "\22\3\1\0" .. string.char(#message) .. message
 end

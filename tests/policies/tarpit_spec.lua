@@ -40,7 +40,8 @@ describe("tarpit", function()
   end)
 
   it("holds no more than so many, and has room again when one goes", function()
-    local p = inline.load("tarpit", '{ most = 2, over = "reset", send = "x", clients = function(c) return c.seq > 1 end }')
+    local p = inline.load("tarpit",
+      '{ most = 2, over = "reset", send = "x", clients = function(c) return c.seq > 1 end }')
     p:upstream "127.0.0.1:7001"
     p:client()
     local a = p:client()
