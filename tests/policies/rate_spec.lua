@@ -79,6 +79,7 @@ describe("rate", function()
     inline.refuses("rate", '{ concurrent = 1.5 }', "whole number")
     inline.refuses("rate", '{ down = "fast" }', "down is a size")
     inline.refuses("rate", '{ concurent = 1 }', 'did you mean "concurrent"?')
-    inline.refuses("rate", '{ concurrent = 1 }, require "penstock.policy.rate" { concurrent = 2 }', "two policies are named")
+    inline.refuses("rate", '{ concurrent = 1 }, require "penstock.policy.rate" { concurrent = 2 }',
+      "two policies are named")
   end)
 end)

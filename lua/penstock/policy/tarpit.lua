@@ -3,7 +3,7 @@ local cidr = require "penstock.cidr"
 local options = require "penstock.options"
 local ps = require "penstock"
 
-local call = 'penstock.policy.tarpit{ clients = { "203.0.113/24" }, send = "...", every = "10s", hold = "1h", most = 1000 }'
+local call = 'penstock.policy.tarpit{ clients = { "203.0.113/24" }, send = "...", every = "10s", hold = "1h" }'
 local names = { "name", "clients", "send", "bytes", "every", "hold", "most", "over" }
 
 -- Who is held: a function of the connection.
