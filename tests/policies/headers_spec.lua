@@ -53,8 +53,8 @@ describe("headers", function()
       assert.equal("HTTP/1.1 100 Continue\r\nS: 1\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\nA: b\r\n\r\nS: " ..
         "HTTP/1.1 200\r\nContent-Length: 300\r\nA: b\r\n\r\nHTTP/1.1 304 Not\r\nContent-Length: 9\r\nA: b\r\n\r\n" ..
 
-
-                                   "HTTP/1.1 204 No\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n1\r\na\r\n0\r\n\r\n" ..
+        "HTTP/1.1 204 No\r\nA: b\r\n\r\n" ..
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n1\r\na\r\n0\r\n\r\n" ..
         "HTTP/1.1 200 OK\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nS: 1\r\n\r\n", c:received()) -- the last one is a body
       assert.equal(requests, u:received())
       u:finish()
@@ -162,9 +162,8 @@ describe("headers", function()
     start '{ set = { X = "2" }, every = true }'
     c:send(("PUT / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%sGET / HTTP/1.1\r\n\r\n"):format(#big, big))
 
-
-                   assert.equal(("PUT / HTTP/1.1\r\nContent-Length: %d\r\nX: 2\r\n\r\n%sGET / HTTP/1.1\r\nX: 2\r\n\r\n"):format(#big, big),
-      u:received())
+    local head = "PUT / HTTP/1.1\r\nContent-Length: %d\r\nX: 2\r\n\r\n%s"
+    assert.equal(head:format(#big, big) .. "GET / HTTP/1.1\r\nX: 2\r\n\r\n", u:received())
     c:send(("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"):format(#big, big))
     assert.matches("b\r\n0\r\n\r\n$", u:received():sub(-10))
   end)
