@@ -91,8 +91,8 @@ describe("ready policies:", function()
       local text = ("PUT /%d HTTP/1.1\r\nX: 1\r\nContent-Length: %d\r\n\r\n%s"):format(i, #body, body)
       local chunked = ("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"):format(#body, body)
       send_in_pieces(client, text .. chunked, 5000)
-      want[#want + 1] = ("PUT /%d HTTP/1.1\r\nContent-Length: %d\r\nX-Forwarded-For: 127.0.0.1\r\nX: 2\r\n\r\n"):format(i,
-        #body) .. body
+      local head = "PUT /%d HTTP/1.1\r\nContent-Length: %d\r\nX-Forwarded-For: 127.0.0.1\r\nX: 2\r\n\r\n"
+      want[#want + 1] = head:format(i, #body) .. body
       want[#want + 1] = ("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 127.0.0.1\r\nX: 2\r\n\r\n" ..
         "%x\r\n%s\r\n0\r\n\r\n"):format(#body, body)
       upstream:expect(table.concat(want))
