@@ -501,7 +501,9 @@ void relay_flush(struct relay *r)
 {
     if (r->corked)
         return;
-    while (r->state == RELAY_OPEN && relay_held(r) && r->to->writable)
+    /* The client is there from the start: it need not wait for an upstream. */
+    while ((r->state == RELAY_OPEN || (r->state == RELAY_IDLE && r->direction == RELAY_DOWN)) &&
+           relay_held(r) && r->to->writable)
         flush(r);
     if (r->state == RELAY_OPEN && r->finishing && !relay_held(r))
         finish(r);

@@ -79,6 +79,23 @@ for _, hook in ipairs { "accept", "connect", "connected" } do
       assert.is_nil(p.err:find "too far")
     end)
 
+    case("what is injected for the client reaches it before there is an upstream", function(t)
+      local server = t:listen()
+      local p = t:penstock { "-p", t:file("p.lua", [[
+        return { accept = function(conn)
+          assert(conn:inject("down", "who? "))
+          conn:tag("who", conn:peek_line())
+        end }
+      ]]), "127.0.0.1:0", server.address }
+      local client = t:connect(p)
+      client:expect "who? "
+      client:send "me\n"
+      local upstream = t:accept(server)
+      upstream:expect "me\n"
+      upstream:send "hello"
+      client:expect "hello"
+    end)
+
     case("inject puts bytes before all others, in order, in both directions", function(t)
       local p, server = scripted.start(t, ([[
         return { %s = function(conn)
