@@ -178,7 +178,6 @@ static void bring_into_force(struct worker *w, struct generation *g)
     if (!set)
         return;
     set->owner = g;
-    set->worker = w->index;
     set->on_idle = on_idle;
     set->ops->activate(set, &w->loop, g->number > 1);
 }

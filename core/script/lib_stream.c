@@ -10,12 +10,6 @@
 
 static const char type_name[] = "penstock.stream";
 
-/* Bytes in Lua's memory that are no string. */
-struct view {
-    size_t n;
-    char bytes[];
-};
-
 /* ---- sources and destinations ---- */
 
 static struct buf *source_bytes(struct script_stream *s)
@@ -40,11 +34,6 @@ static ssize_t source_fill(struct script_stream *s, size_t want)
     if (n > 0)
         s->run_bytes += (size_t)n;
     return n;
-}
-
-static size_t held(const struct script_stream *s)
-{
-    return s->out ? relay_held(s->out) : s->out_queue ? buf_len(&s->out_queue->bytes) : 0;
 }
 
 static void wake_later(struct task *t)
@@ -78,20 +67,6 @@ void lib_stream_soil(struct script_stream *s)
         lib_conn_soil(s->script);
     else if (s->socket)
         lib_socket_soil(s->socket);
-}
-
-static int put(struct script_stream *s, const char *bytes, size_t n)
-{
-    if (s->out) {
-        lib_stream_soil(s);
-        return relay_put(s->out, bytes, n);
-    }
-    if (s->out_queue->ended)
-        return PS_ECLOSED;
-    int err = buf_append(&s->out_queue->bytes, bytes, n);
-    if (!err && s->out_queue->reader)
-        wake_later(s->out_queue->reader->reader);
-    return err;
 }
 
 void lib_stream_finish(struct script_stream *s)
@@ -145,20 +120,10 @@ void lib_stream_set_destination(struct script_stream *s, struct relay *out,
 
 /* ---- reading ---- */
 
-static struct view *push_view(lua_State *L, struct vm *vm, const char *bytes, size_t n)
-{
-    struct view *v = lua_newuserdata(L, sizeof *v + n);
-    v->n = n;
-    memcpy(v->bytes, bytes, n);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->view_meta);
-    lua_setmetatable(L, -2);
-    return v;
-}
-
 static void push_bytes(lua_State *L, struct script_stream *s, const char *bytes, size_t n)
 {
     if (s->op.kind == READ_VIEW)
-        push_view(L, s->vm, bytes, n);
+        lib_view_push(L, s->vm, bytes, n);
     else
         lua_pushlstring(L, bytes, n);
 }
@@ -199,15 +164,10 @@ static int read_straight(lua_State *L, struct script_stream *s)
     return 2;
 }
 
-static int push_nil(lua_State *L, int err)
-{
-    return sched_push_failure(L, err);
-}
-
 /* The source was aborted. A connection's hooks are not told: its end cancels them. */
 static int failed(lua_State *L, struct script_stream *s, ssize_t err)
 {
-    return s->socket ? push_nil(L, err_from_errno((int)err)) : 0;
+    return s->socket ? sched_push_failure(L, err_from_errno((int)err)) : 0;
 }
 
 static int parse(lua_State *L, struct script_stream *s, bool ended)
@@ -219,8 +179,8 @@ static int parse(lua_State *L, struct script_stream *s, bool ended)
         return n + 1;
     lua_pop(L, 1);
     if (ended)
-        return push_nil(L, PS_EEOF);
-    return buf_len(b) >= s->op.max ? push_nil(L, PS_ETOO_LONG) : 0;
+        return sched_push_failure(L, PS_EEOF);
+    return buf_len(b) >= s->op.max ? sched_push_failure(L, PS_ETOO_LONG) : 0;
 }
 
 /* Looks at the bytes there are. Returns the number of results, 0 when more are needed. */
@@ -234,10 +194,10 @@ static int look(lua_State *L, struct script_stream *s, bool ended)
     case READ_FOUND:
         return push_match(L, s, &m);
     case READ_TOO_LONG:
-        return push_nil(L, PS_ETOO_LONG);
+        return sched_push_failure(L, PS_ETOO_LONG);
     case READ_ENDED:
         if (s->op.kind != READ_SOME && s->op.kind != READ_VIEW)
-            return push_nil(L, PS_EEOF);
+            return sched_push_failure(L, PS_EEOF);
         lua_pushboolean(L, 1);
         lua_pushnil(L);
         return 2;
@@ -285,16 +245,16 @@ static int answer_read(lua_State *L, struct task *t)
 {
     struct script_stream *s = t->wait_on;
     if (!s->in && !s->in_queue)
-        return push_nil(L, PS_ECLOSED);
+        return sched_push_failure(L, PS_ECLOSED);
     int n = try_read(L, s, false);
     if (!n && t->timed_out)
-        return push_nil(L, PS_ETIMEOUT);
+        return sched_push_failure(L, PS_ETIMEOUT);
     if (!n)
         want_input(s);
     return n;
 }
 
-static void drop_read(struct task *t)
+void lib_stream_drop_read(struct task *t)
 {
     struct script_stream *s = t->wait_on;
     s->reader = NULL;
@@ -302,16 +262,15 @@ static void drop_read(struct task *t)
         s->in->wants_input = false;
 }
 
-static const struct wait_kind read_wait = {answer_read, drop_read};
+static const struct wait_kind read_wait = {answer_read, lib_stream_drop_read};
 
-/* Whoever uses a stream of a connection that is over: cancelled, when it belongs to it. */
-static int over(lua_State *L, struct vm *vm)
+int lib_stream_over(lua_State *L, struct vm *vm)
 {
     struct task *t = vm->current;
-    return t && t->cancelled ? sched_push_cancelled(L, vm) : push_nil(L, PS_ECLOSED);
+    return t && t->cancelled ? sched_push_cancelled(L, vm) : sched_push_failure(L, PS_ECLOSED);
 }
 
-static int taken(lua_State *L, const char *what)
+int lib_stream_taken(lua_State *L, const char *what)
 {
     lua_pushboolean(L, 0);
     lua_pushfstring(L, "another coroutine already %s this stream", what);
@@ -323,9 +282,9 @@ int lib_stream_read_or_wait(lua_State *L, struct script_stream *s, uint64_t time
     int n;
     struct task *t = s->vm->current;
     if ((!s->in && !s->in_queue) || (t && t->cancelled))
-        return over(L, s->vm);
+        return lib_stream_over(L, s->vm);
     if (s->reader)
-        return taken(L, "reads");
+        return lib_stream_taken(L, "reads");
     n = try_read(L, s, lua_isyieldable(L));
     if (n)
         return n;
@@ -483,7 +442,7 @@ static int method_upto(lua_State *L)
                           STREAM_DELIM_MAX);
     size_t max = check_size(L, 3, 0, STREAM_LINE_MAX, call);
     if (s->reader)
-        return taken(L, "reads");
+        return lib_stream_taken(L, "reads");
     s->op = (struct read_op){.kind = READ_UPTO, .max = max, .delim_len = (uint8_t)len};
     memcpy(s->op.delim, delim, len);
     return lib_stream_read_or_wait(L, s, s->timeout_ms);
@@ -495,7 +454,7 @@ static int method_frame(lua_State *L)
 {
     struct script_stream *s = check_reader(L, "rd:frame{ len = \"u32be\" }");
     if (s->reader)
-        return taken(L, "reads");
+        return lib_stream_taken(L, "reads");
     s->op = (struct read_op){.kind = READ_FRAME,
                              .skip = (size_t)lua_tonumber(L, 2),
                              .len_bytes = (uint8_t)lua_tointeger(L, 3),
@@ -514,7 +473,7 @@ static int method_unread(lua_State *L)
         return luaL_error(L, "%s: a string is expected", call);
     const char *bytes = lua_tolstring(L, 2, &n);
     if (!s->in && !s->in_queue)
-        return over(L, s->vm);
+        return lib_stream_over(L, s->vm);
     struct relay queue = {.loop = s->vm->loop}; /* relay_unread() needs no more */
     struct relay *r = s->in ? s->in : &queue;
     if (!s->in)
@@ -529,327 +488,6 @@ static int method_unread(lua_State *L)
     lua_pushboolean(L, 1);
     lua_pushboolean(L, 1);
     return 2;
-}
-
-/* ---- methods that write ---- */
-
-static struct script_stream *check_writer(lua_State *L, const char *call)
-{
-    struct script_stream *s = lib_stream_check(L, 1, call);
-    if (s->script && !s->out && !s->out_queue)
-        luaL_error(L, "%s: this stream is for reading", call);
-    return s;
-}
-
-static bool is_view(lua_State *L, int index, struct vm *vm)
-{
-    if (!lua_getmetatable(L, index))
-        return false;
-    bool is = lua_topointer(L, -1) == vm->view_meta_at;
-    lua_pop(L, 1);
-    return is;
-}
-
-/* The bytes of the string, number or view at `index`. */
-static const char *check_bytes(lua_State *L, int index, struct vm *vm, size_t *n)
-{
-    int type = lua_type(L, index);
-    if (type == LUA_TSTRING || type == LUA_TNUMBER)
-        return lua_tolstring(L, index, n);
-    if (type == LUA_TUSERDATA && is_view(L, index, vm)) {
-        struct view *v = lua_touserdata(L, index);
-        *n = v->n;
-        return v->bytes;
-    }
-    if (type == LUA_TUSERDATA && luaL_callmeta(L, index, "__tostring")) { /* a string.buffer */
-        lua_replace(L, index);
-        return luaL_checklstring(L, index, n);
-    }
-    luaL_error(L, "wr:write(…): strings, numbers and buffers are written, argument %d is %s",
-               index - 1, type == LUA_TNIL ? "nil" : luaL_typename(L, index));
-    return NULL;
-}
-
-static int push_true(lua_State *L)
-{
-    lua_pushboolean(L, 1);
-    lua_pushboolean(L, 1);
-    return 2;
-}
-
-static int out_error(const struct script_stream *s)
-{
-    if (s->socket && s->out && s->out->to->err)
-        return s->out->to->err;
-    if (s->out)
-        return s->out->state == RELAY_BROKEN ? (s->out->to->err ? s->out->to->err : -EPIPE) : 0;
-    return s->out_queue && s->out_queue->ended ? PS_ECLOSED : 0;
-}
-
-/* True results when no more than s->mark bytes are held. */
-static int try_write(lua_State *L, struct script_stream *s)
-{
-    int err = out_error(s);
-    if (err && s->socket)
-        return push_nil(L, err_from_errno(err));
-    if (err == PS_ECLOSED) /* the filters behind it want no more */
-        return push_nil(L, PS_ECLOSED);
-    size_t missing = s->out_queue ? s->out_queue->missed : 0;
-    return !err && held(s) <= s->mark + missing ? push_true(L) : 0;
-}
-
-static int answer_write(lua_State *L, struct task *t)
-{
-    struct script_stream *s = t->wait_on;
-    if (!s->out && !s->out_queue)
-        return push_nil(L, PS_ECLOSED);
-    int n = try_write(L, s);
-    if (!n && t->timed_out)
-        return push_nil(L, PS_ETIMEOUT);
-    if (!n && s->out)
-        relay_want_room(s->out, s->mark);
-    return n;
-}
-
-static void drop_write(struct task *t)
-{
-    struct script_stream *s = t->wait_on;
-    s->writer = NULL;
-    if (s->out)
-        s->out->wants_room = false;
-}
-
-static int wait_for_room(lua_State *L, struct script_stream *s, size_t mark)
-{
-    static const struct wait_kind write_wait = {answer_write, drop_write};
-    int n;
-    struct task *t = sched_may_wait(L, s->vm, &n);
-    if (!t)
-        return n;
-    s->writer = t;
-    s->mark = mark;
-    if (s->out)
-        relay_want_room(s->out, mark);
-    return sched_wait(L, t, &write_wait, s, s->timeout_ms);
-}
-
-/* No destination, or none that may still be written to: pushes why and returns how many. */
-static int cannot_write(lua_State *L, struct script_stream *s)
-{
-    struct task *t = s->vm->current;
-    if ((!s->out && !s->out_queue) || (t && t->cancelled))
-        return over(L, s->vm);
-    return s->writer ? taken(L, "writes to") : 0;
-}
-
-/* The same, and nothing may have been finished there. */
-static int cannot_add(lua_State *L, struct script_stream *s, const char *call)
-{
-    int wrong = cannot_write(L, s);
-    if (!wrong && s->out && s->out->finishing)
-        luaL_error(L, "%s after wr:finish()", call);
-    return wrong;
-}
-
-static int method_write(lua_State *L)
-{
-    static const char call[] = "wr:write(…)";
-    struct script_stream *s = check_writer(L, call);
-    int n_args = lua_gettop(L);
-    size_t n = 0;
-    for (int i = 2; i <= n_args; i++) /* all or nothing */
-        if (lua_type(L, i) != LUA_TSTRING)
-            check_bytes(L, i, s->vm, &n);
-    int wrong = cannot_add(L, s, call);
-    if (wrong)
-        return wrong;
-    for (int i = 2; i <= n_args; i++) {
-        const char *bytes = check_bytes(L, i, s->vm, &n);
-        int err = n ? put(s, bytes, n) : 0;
-        if (err == -ENOMEM && s->out_queue)
-            return luaL_error(L, "not enough memory");
-        if (err)
-            break;
-    }
-    s->mark = RELAY_HIGH_WATER - 1;
-    int answered = try_write(L, s);
-    return answered ? answered : wait_for_room(L, s, RELAY_HIGH_WATER / 2);
-}
-
-static int method_flush(lua_State *L)
-{
-    struct script_stream *s = check_writer(L, "wr:flush()");
-    int wrong = cannot_write(L, s);
-    if (wrong)
-        return wrong;
-    if (s->out) {
-        relay_flush(s->out);
-        lib_stream_soil(s);
-    }
-    s->mark = 0;
-    int answered = try_write(L, s);
-    return answered ? answered : wait_for_room(L, s, 0);
-}
-
-static int method_finish(lua_State *L)
-{
-    struct script_stream *s = check_writer(L, "wr:finish()");
-    int wrong = cannot_write(L, s);
-    if (wrong)
-        return wrong;
-    lib_stream_finish(s);
-    return push_true(L);
-}
-
-/* ---- letting pass ---- */
-
-static int answer_pass(lua_State *L, struct task *t)
-{
-    struct script_stream *s = t->wait_on;
-    if (!s->in)
-        return push_nil(L, PS_ECLOSED);
-    return s->in->passing ? 0 : push_true(L);
-}
-
-static void drop_pass(struct task *t)
-{
-    struct script_stream *s = t->wait_on;
-    if (s->in && s->in->passing) { /* given up half-way */
-        s->in->passing = false;
-        s->in->mode = RELAY_STREAM;
-    }
-    drop_read(t);
-}
-
-/* pass(wr, rd, n): lets n bytes pass in C, or returns true, nil when these ends are not joined
- * there. */
-static int method_pass(lua_State *L)
-{
-    static const char call[] = "wr:pass(rd, [n])";
-    static const struct wait_kind pass_wait = {answer_pass, drop_pass};
-    struct script_stream *wr = check_writer(L, call), *rd = lib_stream_check(L, 2, call);
-    int n;
-    int wrong = cannot_add(L, wr, call);
-    if (wrong)
-        return wrong;
-    if (rd->script && !rd->in && !rd->in_queue)
-        return luaL_error(L, "%s: the first stream is written to, the second one read", call);
-    if (!rd->in && !rd->in_queue)
-        return over(L, rd->vm);
-    if (rd->reader)
-        return taken(L, "reads");
-    double bytes = lua_isnoneornil(L, 3) ? 0x1p64 : lua_tonumber(L, 3);
-    if (!rd->in || rd->in != wr->out) {
-        lua_pushboolean(L, 1);
-        lua_pushnil(L);
-        return 2;
-    }
-    struct task *t = sched_may_wait(L, rd->vm, &n);
-    if (!t)
-        return n;
-    rd->reader = t;
-    relay_pass(rd->in, bytes >= 0x1p63 ? UINT64_MAX : (uint64_t)bytes);
-    return sched_wait(L, t, &pass_wait, rd, 0);
-}
-
-/* ---- views ---- */
-
-/* The range of string.sub and string.byte in 1 … n; false when it is empty. */
-static bool range(lua_State *L, const struct view *v, int index, ptrdiff_t i, ptrdiff_t j,
-                  size_t *from, size_t *to)
-{
-    i = luaL_optinteger(L, index, i);
-    j = luaL_optinteger(L, index + 1, j);
-    if (i < 0)
-        i = (ptrdiff_t)v->n + i + 1;
-    if (j < 0)
-        j = (ptrdiff_t)v->n + j + 1;
-    *from = i < 1 ? 1 : (size_t)i;
-    *to = j > (ptrdiff_t)v->n ? v->n : j < 0 ? 0 : (size_t)j;
-    return *from <= *to;
-}
-
-static struct view *check_view(lua_State *L)
-{
-    if (lua_type(L, 1) != LUA_TUSERDATA || !is_view(L, 1, vm_of(L)))
-        luaL_error(L, "call it with a colon: buffer:sub(i, j)");
-    return lua_touserdata(L, 1);
-}
-
-static int view_sub(lua_State *L)
-{
-    struct view *v = check_view(L);
-    size_t from, to;
-    if (range(L, v, 2, 1, -1, &from, &to))
-        lua_pushlstring(L, v->bytes + from - 1, to - from + 1);
-    else
-        lua_pushliteral(L, "");
-    return 1;
-}
-
-static int view_byte(lua_State *L)
-{
-    struct view *v = check_view(L);
-    size_t from, to;
-    ptrdiff_t i = luaL_optinteger(L, 2, 1);
-    if (!range(L, v, 2, 1, i, &from, &to))
-        return 0;
-    luaL_checkstack(L, (int)(to - from + 1), "string slice too long");
-    for (size_t at = from; at <= to; at++)
-        lua_pushinteger(L, (unsigned char)v->bytes[at - 1]);
-    return (int)(to - from + 1);
-}
-
-static int view_len(lua_State *L)
-{
-    lua_pushinteger(L, (lua_Integer)check_view(L)->n);
-    return 1;
-}
-
-/* find(text, [init]): plain text, no pattern */
-static int view_find(lua_State *L)
-{
-    struct view *v = check_view(L);
-    size_t len, from, to;
-    const char *text = luaL_checklstring(L, 2, &len);
-    lua_settop(L, 3);
-    if (!range(L, v, 3, 1, -1, &from, &to))
-        return 0;
-    const char *hit = memmem(v->bytes + from - 1, v->n - from + 1, text, len);
-    if (!hit)
-        return 0;
-    lua_pushinteger(L, hit - v->bytes + 1);
-    lua_pushinteger(L, hit - v->bytes + (ptrdiff_t)len);
-    return 2;
-}
-
-static int view_tostring(lua_State *L)
-{
-    struct view *v = check_view(L);
-    lua_pushlstring(L, v->bytes, v->n);
-    return 1;
-}
-
-static void open_views(lua_State *L, struct vm *vm)
-{
-    static const luaL_Reg methods[] = {{"sub", view_sub},
-                                       {"byte", view_byte},
-                                       {"len", view_len},
-                                       {"find", view_find},
-                                       {NULL, NULL}};
-    static const luaL_Reg meta[] = {
-        {"__len", view_len}, {"__tostring", view_tostring}, {NULL, NULL}};
-    lua_newtable(L);
-    lua_pushlightuserdata(L, vm);
-    luaL_setfuncs(L, meta, 1); // stack: …, metatable
-    lua_newtable(L);
-    lua_pushlightuserdata(L, vm);
-    luaL_setfuncs(L, methods, 1);
-    lua_setfield(L, -2, "__index");
-    lua_pushliteral(L, "buffer");
-    lua_setfield(L, -2, "__metatable");
-    vm->view_meta_at = lua_topointer(L, -1);
-    vm->view_meta = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* ---- opening ---- */
@@ -896,13 +534,10 @@ static int set_methods(lua_State *L)
 void lib_stream_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"read", method_read},        {"exactly", method_exactly},
-        {"upto", method_upto},        {"line", method_line},
-        {"frame", method_frame},      {"buffer", method_buffer},
-        {"peek", method_peek},        {"unread", method_unread},
-        {"write", method_write},      {"flush", method_flush},
-        {"finish", method_finish},    {"pass", method_pass},
-        {"set_methods", set_methods}, {NULL, NULL},
+        {"read", method_read}, {"exactly", method_exactly}, {"upto", method_upto},
+        {"line", method_line}, {"frame", method_frame},     {"buffer", method_buffer},
+        {"peek", method_peek}, {"unread", method_unread},   {"set_methods", set_methods},
+        {NULL, NULL},
     };
     // stack: …, core
     luaL_newmetatable(L, type_name);
@@ -915,11 +550,13 @@ void lib_stream_open(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "__metatable");
     vm->stream_meta_at = lua_topointer(L, -1);
     vm->stream_meta = luaL_ref(L, LUA_REGISTRYINDEX);
-    open_views(L, vm);
+    lib_view_open(L, vm);
     open_terminators(L, vm);
     lua_newtable(L);
     lua_pushlightuserdata(L, vm);
     luaL_setfuncs(L, functions, 1);
+    lua_pushlightuserdata(L, vm);
+    luaL_setfuncs(L, lib_stream_writers, 1);
     lua_setfield(L, -2, "stream"); // stack: …, core
 }
 

@@ -288,13 +288,6 @@ static int task_again(lua_State *L)
     return 1;
 }
 
-/* worker() -> number of this worker, from 0; once the VM serves */
-static int task_worker(lua_State *L)
-{
-    lua_pushinteger(L, (lua_Integer)vm_of(L)->set.worker);
-    return 1;
-}
-
 /* serves() -> false while the file loads */
 static int task_serves(lua_State *L)
 {
@@ -335,13 +328,19 @@ static int count_tasks(lua_State *L)
 void lib_task_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"spawn", task_spawn},   {"spawn_for", task_spawn_for},
-        {"cancel", task_cancel}, {"wait", task_wait},
-        {"gate", task_gate},     {"open", task_open},
-        {"shut", task_shut},     {"set_stop", set_stop},
-        {"again", task_again},   {"set_methods", set_methods},
-        {"count", count_tasks},  {"worker", task_worker},
-        {"serves", task_serves}, {NULL, NULL},
+        {"spawn", task_spawn},
+        {"spawn_for", task_spawn_for},
+        {"cancel", task_cancel},
+        {"wait", task_wait},
+        {"gate", task_gate},
+        {"open", task_open},
+        {"shut", task_shut},
+        {"set_stop", set_stop},
+        {"again", task_again},
+        {"set_methods", set_methods},
+        {"count", count_tasks},
+        {"serves", task_serves},
+        {NULL, NULL},
     };
     // stack: …, core
     luaL_newmetatable(L, type_name);

@@ -120,4 +120,20 @@ struct script_stream *lib_stream_client(lua_State *L, struct script_conn *c);
  * never). */
 int lib_stream_read_or_wait(lua_State *L, struct script_stream *s, uint64_t timeout_ms);
 
+/* Whoever uses a stream of a connection that is over: cancelled, when it belongs to it, else
+ * "closed". Pushes that and returns how many. */
+int lib_stream_over(lua_State *L, struct vm *vm);
+/* Pushes false and an error: another coroutine already `what` ("reads") it. Returns 2. */
+int lib_stream_taken(lua_State *L, const char *what);
+/* wait_kind.drop of reads. */
+void lib_stream_drop_read(struct task *t);
+/* write, flush, finish, pass (lib_stream_write.c); upvalue: the VM. */
+extern const luaL_Reg lib_stream_writers[];
+
+/* Pushes bytes as a view (lib_view.c). May raise. */
+void lib_view_push(lua_State *L, struct vm *vm, const char *bytes, size_t n);
+/* The bytes of the view at `index`; NULL when there is something else. */
+const char *lib_view_bytes(lua_State *L, int index, struct vm *vm, size_t *n);
+void lib_view_open(lua_State *L, struct vm *vm);
+
 #endif

@@ -183,7 +183,7 @@ return function(ps, core, time_ms)
   -- Each server has a start of its own, so that they are not all checked at once.
   local function start_checks(name, server, checks)
     ps.on_start(function()
-      if core.task.worker() ~= 0 then return end
+      if core.worker ~= 0 then return end
       ps.after(ps.random() * checks.every / 1000, function()
         local function run() check_server(name, server, checks) end
         ps.every(checks.every / 1000, run)

@@ -180,7 +180,7 @@ return function(ps, core, time_ms)
       error(every_call .. ': once_per is "worker" (the default) or "host"', 2)
     end
     return start(function()
-      if once_per == "host" and task.worker() ~= 0 then return end
+      if once_per == "host" and core.worker ~= 0 then return end
       while true do
         settle(core.sleep(ms))
         settle(wait(spawn(f, task.TIMER, "child"), 0))

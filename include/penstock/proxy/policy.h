@@ -126,7 +126,6 @@ struct policy_set {
     const struct policy_set_ops *ops;
     struct policy **policies; /* by that number; NULL where there is none */
     size_t n;
-    unsigned worker; /* number of its worker, from `activate` on */
     bool busy;
     void (*on_idle)(struct policy_set *set); /* the owner's */
     void *owner;
