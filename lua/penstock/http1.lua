@@ -1,6 +1,6 @@
 -- HTTP/1 messages, for filters: reads heads, tells where messages end, moves bodies. Strict where two readers could
 -- understand different things. Knows streams by their methods only.
-local concat, find, lower, match, sub = table.concat, string.find, string.lower, string.match, string.sub
+local concat, find, gmatch, lower, match = table.concat, string.find, string.gmatch, string.lower, string.match
 local tonumber = tonumber
 
 local http1 = {}
@@ -36,6 +36,7 @@ function http1.read_head(rd, max)
       empty = empty + 1
       if line ~= "" then head.first = line elseif empty > EMPTY_MAX then return nil, "bad", concat(raw) end
     elseif line == "" then
+      head.raw = raw
       return head
     else
       local name, value = parse_field(line)
@@ -46,11 +47,8 @@ function http1.read_head(rd, max)
   end
 end
 
--- raw(head) -> its bytes, with line ends of two characters.
-function http1.raw(head)
-  local n = head.n
-  return n == 0 and head.first .. "\r\n\r\n" or head.first .. "\r\n" .. concat(head.lines, "\r\n", 1, n) .. "\r\n\r\n"
-end
+-- raw(head) -> its bytes as they came.
+function http1.raw(head) return concat(head.raw) end
 
 -- method(head) -> "GET", or nil when the first line is no request's.
 function http1.method(head)
@@ -61,6 +59,17 @@ end
 -- status(head) -> 200, or nil when the first line is no response's.
 function http1.status(head)
   return tonumber(match(head.first, "^HTTP/1%.%d (%d%d%d)$") or match(head.first, "^HTTP/1%.%d (%d%d%d) "))
+end
+
+-- Is that a list of codings whose last one, and no other, is "chunked"?
+local function ends_chunked(encoding)
+  local chunked = false
+  for coding in gmatch(encoding .. ",", "([^,]*),") do
+    coding = match(coding, "^[ \t]*([^ \t]+)[ \t]*$")
+    if not coding or chunked then return false end -- empty, of two words, or behind the last
+    chunked = coding == "chunked"
+  end
+  return chunked
 end
 
 -- length(head) -> a number, "chunked", or nil when the head tells none; false when it tells two, or one that is none.
@@ -77,8 +86,7 @@ function http1.length(head)
   end
   if not encoding then return length and tonumber(length) end
   if length or #encoding > ENCODING_MAX or not match(encoding, "^[%w!#$%%&'*+.^_`|~, \t-]+$") then return false end
-  local last = match(encoding, "([^, \t]+)[ \t]*$")
-  if last ~= "chunked" or find(sub(encoding, 1, -8), "chunked", 1, true) then return false end
+  if not ends_chunked(encoding) then return false end
   if match(head.first, "^.* HTTP/1%.0$") or match(head.first, "^HTTP/1%.0 ") then return false end
   return "chunked"
 end

@@ -82,8 +82,13 @@ function Options:list(key)
   if value == nil then return nil end
   if type(value) == "string" then return { value } end
   if type(value) ~= "table" then fail(self, "%s is a list of texts, not a %s", key, type(value)) end
-  for at, text in next, value do
-    if type(at) ~= "number" or type(text) ~= "string" then fail(self, "%s is a list of texts", key) end
+  local n = 0
+  for _, text in next, value do
+    n = n + 1
+    if type(text) ~= "string" then fail(self, "%s is a list of texts", key) end
+  end
+  for i = 1, n do -- what stands behind a gap would not be seen
+    if value[i] == nil then fail(self, "%s is a list of texts without gaps: its item %d is nil", key, i) end
   end
   return value
 end

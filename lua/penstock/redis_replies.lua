@@ -130,7 +130,8 @@ local function relay_replies(self, rd, wr)
     if not rd:peek(1) then return end
     if not settle(self, wr) then return end
     local entry = swallowed(self)
-    local kind, odd = relay_reply(self, rd, not entry and wr or nil)
+    local is_push = rd:peek(1) == ">"
+    local kind, odd = relay_reply(self, rd, (is_push or not entry) and wr or nil)
     if not kind then
       if odd then rd:unread(odd) end
       return

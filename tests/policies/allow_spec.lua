@@ -1,3 +1,4 @@
+local t = require "penstock.test"
 local inline = require "support.inline"
 
 local function outcome(p, ip)
@@ -22,6 +23,17 @@ describe("allow", function()
     assert.equal("open", (outcome(p, "10.0.0.1")))
     assert.same({ "rst", "no" }, { outcome(p, "10.1.0.1") })
     assert.equal("open", (outcome(p, "10.1.1.1")))
+  end)
+
+  it("keeps those who are not listed waiting when it is told to", function()
+    local p = inline.load("allow", '{ "10/8", hang = "20s" }')
+    local u = p:upstream "127.0.0.1:7001"
+    local c = p:client { ip = "11.0.0.1" }
+    t.advance(19)
+    assert.is_nil(c:ended())
+    t.advance(1)
+    assert.same({ "fin", "not_allowed" }, { c:ended(), select(2, c:closed()) })
+    assert.equal(0, #u.connections)
   end)
 
   it("refuses what makes no sense", function()

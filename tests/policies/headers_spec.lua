@@ -115,6 +115,14 @@ describe("headers", function()
     assert.equal("HTTP/1.1 200 OK\r\n\r\n\0\2", c:read())
   end)
 
+  it("goes on changing requests behind one that asked to switch, and was answered up to the end", function()
+    start '{ set = { X = "2" }, every = true }'
+    c:send "GET /1 HTTP/1.1\r\nUpgrade: x\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"
+    assert.equal("GET /1 HTTP/1.1\r\nUpgrade: x\r\nX: 2\r\n\r\n", u:read())
+    u:send "HTTP/1.1 200 OK\r\n\r\nbody"
+    assert.equal("GET /2 HTTP/1.1\r\nX: 2\r\n\r\n", u:read())
+  end)
+
   local bad = {
     "SSH-2.0-x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\n folded\r\n\r\n",
     "GET / HTTP/1.1\r\nA : b\r\n\r\n",
@@ -123,6 +131,14 @@ describe("headers", function()
     "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     "GET / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n",
     "GET / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    "GET / HTTP/1.1\r\nTransfer-Encoding: x chunked\r\n\r\n",
+    "GET / HTTP/1.1\r\nTransfer-Encoding: chunked,\r\n\r\n",
+    "GET / HTTP/1.1\r\nTransfer-Encoding: gzip,,chunked\r\n\r\n",
+    "GET / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+    "GET / HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n",
+    "CONNECT a:1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "CONNECT a:1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "\nGET / HTTP/1.1\nContent-Length: x\n\n",
     "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "GET  / HTTP/1.1\r\n\r\n",
     "\n\n\n\n\nGET / HTTP/1.1\r\n\r\n",
     "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -148,6 +164,14 @@ describe("headers", function()
       start '{ set = { X = "2" }, max = 256, invalid = "pass" }'
       c:send(text):send "more\n"
       assert.equal(text .. "more\n", u:received())
+    end
+  end)
+
+  it("takes lists of transfer codings that end in chunked", function()
+    for _, list in ipairs { "gzip, chunked", "gzip ,\tchunked", "Chunked" } do
+      start '{ set = { X = "2" }, every = true }'
+      c:send(("PUT / HTTP/1.1\r\nTransfer-Encoding: %s\r\n\r\n1\r\na\r\n0\r\n\r\n"):format(list))
+      assert.matches("X: 2\r\n\r\n1\r\na\r\n0\r\n\r\n$", u:received())
     end
   end)
 

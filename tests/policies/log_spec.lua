@@ -55,6 +55,25 @@ describe("log", function()
     assert.equal("10.0.0.1", c:access().tags.client_key)
   end)
 
+  it("keeps its line when the value of a tag is no text, or cannot be one", function()
+    local got, c = lines [[{ fields = { "id" }, tags = { "odd", "ctx.none" }, values = { odd = function() return {} end } }]]
+    assert.same({ "info: id=1" }, got)
+    assert.matches("^table: ", c:access().tags.odd)
+  end)
+
+  it("takes for UTF-8 what is UTF-8, and no more", function()
+    local text = '{ format = "json", fields = { "v" }, values = { v = function() return "%s" end } }'
+    for bytes, want in pairs {
+      ["\\224\\160\\128"] = "\224\160\128", ["\\240\\144\\128\\128"] = "\240\144\128\128",
+      ["\\237\\159\\191"] = "\237\159\191", ["\\244\\143\\191\\191"] = "\244\143\191\191",
+      ["\\224\\159\\191"] = "\\u00e0\\u009f\\u00bf", ["\\237\\160\\128"] = "\\u00ed\\u00a0\\u0080",
+      ["\\240\\143\\191\\191"] = "\\u00f0\\u008f\\u00bf\\u00bf",
+      ["\\244\\144\\128\\128"] = "\\u00f4\\u0090\\u0080\\u0080",
+    } do
+      assert.same({ 'info: {"v":"' .. want .. '"}' }, (lines(text:format(bytes))))
+    end
+  end)
+
   it("samples, but for failures", function()
     assert.same({}, (lines "{ sample = 0 }"))
     assert.equal(1, #lines("{ sample = 0 }", "reset"))

@@ -80,6 +80,25 @@ describe("mirror", function()
     assert.equal("xx", u:received())
   end)
 
+  it("counts how copies ended", function()
+    local options = [[{ up = "10.0.0.9:1", queue = "64K", timeout = 2 }
+      policy.accept = function(conn)
+        for how, n in ps.metrics():gmatch '\npolicy_mirror_total{end="(%a+)"} (%d+)' do conn:tag(how, n) end
+      end]]
+    local function ends(prepare)
+      local m = start(options, { "10.0.0.9:1" })
+      prepare(m)
+      t.advance(60)
+      return p:client():reset():access().tags
+    end
+    assert.equal("1", ends(function() c:send("x"):finish() u:finish() end).whole)
+    assert.equal("1", ends(function(m) c:send "x" m:reset() c:send "y" c:reset() end).broken)
+    assert.equal("1", ends(function(m) m:stop_reading() c:send(("x"):rep(2 ^ 20)) end).behind)
+    start(options)
+    c:send "x"
+    assert.equal("1", p:client():reset():access().tags.refused)
+  end)
+
   it("copies a sample of the connections", function()
     local m = start('{ up = "10.0.0.9:1", sample = 0.5 }', { "10.0.0.9:1" })
     for _ = 1, 100 do p:client():send "x" end

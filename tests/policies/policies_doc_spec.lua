@@ -55,7 +55,8 @@ describe("the options of", function()
         assert.truthy(fields:find("%-%-%-@field " .. option .. "%??%s"), option .. " is not annotated")
       end
       for field in fields:gmatch "%-%-%-@field ([%w_]+)" do
-        assert.truthy(table.concat(options, " "):find(field, 1, true), field .. " is annotated, but is none")
+        assert.truthy((" " .. table.concat(options, " ") .. " "):find(" " .. field .. " ", 1, true),
+          field .. " is annotated, but is none")
       end
     end)
   end

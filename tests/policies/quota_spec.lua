@@ -33,6 +33,14 @@ describe("quota", function()
     assert.is_true(#c:received() <= 2 ^ 16 - 7 and #c:received() >= 2 ^ 16 - 2 ^ 10, #c:received())
   end)
 
+  it("counts what the upstream sends alone when it is told to", function()
+    local c = start '{ connection = 1000, count = "down" }'
+    c:send(("x"):rep(5000))
+    assert.equal(5000, #u:received())
+    u:send(("y"):rep(1001))
+    assert.same({ 1000, "denied", "quota" }, { #c:received(), c:closed() })
+  end)
+
   it("changes nothing for who stays below", function()
     local c = start '{ connection = 100, client = 100 }'
     c:send("ping"):finish()

@@ -71,6 +71,14 @@ describe("rate", function()
     for _ = 1, 2 do assert.is_nil(p:client({ ip = "11.0.0.1" }):ended()) end -- nil: not counted
   end)
 
+  it("turns away who cannot be counted", function()
+    local long = 'by = function() return ("k"):rep(5000) end'
+    local p = load("{ concurrent = 1, " .. long .. "}")
+    assert.same({ "denied", "concurrent" }, { p:client():closed() })
+    p = load('{ down = "64K", ' .. long .. "}")
+    assert.same({ "denied", "rate" }, { p:client():closed() })
+  end)
+
   it("refuses what makes no sense", function()
     inline.refuses("rate", "{}", "there is no limit")
     inline.refuses("rate", "{ connections = 0 }", "how many a second, above 0")

@@ -90,7 +90,31 @@ describe("redis", function()
     assert.equal(err "config set" .. "*0\r\n" .. err "config" .. "+PONG\r\n", c:received())
     start '{ deny = { "CONFIG SET" } }'
     c:send(cmd("CONFIG", "SET", "a", "b") .. cmd("CONFIG", "GET", "a") .. cmd("CONFIG", ("x"):rep(100)))
-    assert.equal(cmd("CONFIG", "GET", "a") .. cmd("CONFIG", ("x"):rep(100)), u:received())
+    assert.equal(cmd("CONFIG", "GET", "a"), u:received())
+    u:send "*0\r\n"
+    assert.equal(err "config set" .. "*0\r\n" .. err "?", c:received())
+  end)
+
+  it("refuses names that Redis would read otherwise than they look: zero bytes, control characters, long ones", function()
+    for _, name in ipairs { "FLUSHALL\0", "FLUSHALL\0x", "\1FLUSHALL", "FLUSHALL\r\n", ("F"):rep(65), "\0" } do
+      start '{ deny = { "FLUSHALL" } }'
+      c:send(cmd(name) .. cmd(name, "k", ("v"):rep(20000)) .. cmd "PING")
+      assert.equal(cmd "PING", u:received())
+      u:send "+PONG\r\n"
+      assert.equal(err "?" .. err "?" .. "+PONG\r\n", c:received())
+    end
+    for _, part in ipairs { "SET\0", "SET\0x", "\tSET", "SET" .. ("x"):rep(65) } do
+      start '{ deny = { "CONFIG SET" } }'
+      c:send(cmd("CONFIG", part, "a", "b") .. cmd("GET", part))
+      assert.equal(cmd("GET", part), u:received())
+    end
+  end)
+
+  it("tells of a refused command no more than its name", function()
+    start '{ deny = { "x", "CONFIG SET" } }'
+    local long = ("v"):rep(60000)
+    c:send(cmd("X", long) .. "x " .. long .. "\r\n")
+    assert.equal(err "x" .. err "x", c:received())
   end)
 
   it("lets only readers through when it is read-only", function()
@@ -124,6 +148,21 @@ describe("redis", function()
     c:send(cmd "MULTI" .. cmd "EXEC")
     u:send "+OK\r\n*0\r\n"
     assert.equal("+OK\r\n*0\r\n", c:read())
+  end)
+
+  it("passes a push that comes before a reply that is for nobody", function()
+    start '{ deny = { "x" } }'
+    c:send(cmd "MULTI" .. cmd "X" .. cmd "EXEC")
+    u:send "+OK\r\n>2\r\n+push\r\n:1\r\n+OK\r\n"
+    assert.equal("+OK\r\n" .. err "x" .. ">2\r\n+push\r\n:1\r\n" ..
+      "-EXECABORT Transaction discarded because of previous errors.\r\n", c:received())
+  end)
+
+  it("resets on EXEC of a transaction in which a command was denied, once replies have no order", function()
+    start '{ deny = { "x" } }'
+    c:send(cmd "MULTI" .. cmd "X" .. cmd("SUBSCRIBE", "a") .. cmd "EXEC")
+    assert.same({ "rst", "denied", "redis_command" }, { c:ended(), c:closed() })
+    assert.equal(cmd "MULTI" .. cmd("SUBSCRIBE", "a"), u:received())
   end)
 
   it("reads inline commands as Redis does, and refuses those that could be read otherwise", function()
@@ -200,6 +239,13 @@ describe("redis", function()
     assert.same({ "+PONG\r\n", "fin" }, { c:received(), c:ended() })
   end)
 
+  it("counts what it does not let through", function()
+    start [[{ deny = { "x" } }
+      policy.close = function(conn) conn:tag("all", ps.metrics():match "\npolicy_redis_denied_total (%d+)") end]]
+    c:send(cmd "X" .. cmd "PING" .. cmd "X\0"):reset()
+    assert.equal("2", c:access().tags.all)
+  end)
+
   it("says what it is told to say", function()
     start [[{ deny = { "x" }, message = "NOPERM no %c" }]]
     c:send(cmd "X")
@@ -209,6 +255,7 @@ describe("redis", function()
   it("refuses what makes no sense", function()
     inline.refuses("redis", "{}", "there is no rule")
     inline.refuses("redis", '{ deny = { "A B C" } }', '"A B C" is no command')
+    inline.refuses("redis", '{ deny = { "A", nil, "B" } }', "deny is a list of texts without gaps: its item 2 is nil")
     inline.refuses("redis", '{ denny = {} }', 'did you mean "deny"?')
     inline.refuses("redis", '{ rename = { A = 1 } }', "rename: what the client says")
     inline.refuses("redis", '{ deny = "x", message = "a\\nb" }', "message is one line")

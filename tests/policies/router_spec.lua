@@ -81,6 +81,20 @@ describe("router", function()
     assert.equal(8, (reached(http "pool.test")))
   end)
 
+  it("denies when the pool of a name has no server, and never leads to the listener's destination instead", function()
+    local p = inline.load("router", [[{ names = {
+      ["pool.test"] = { pick = function() return nil, "all_down" end },
+      ["real.test"] = ps.pool { name = "none", servers = { "10.0.0.5:80" }, check = { every = 1, fall = 1 } } } }]])
+    local own, down = p:upstream "127.0.0.1:7001", p:upstream "10.0.0.5:80"
+    p:fail("10.0.0.5:80", "refused", 3)
+    t.advance(2)
+    local c = p:client():send(http "pool.test")
+    assert.same({ "denied", "all_down" }, { c:closed() })
+    c = p:client():send(http "real.test")
+    assert.is_string(c:ended())
+    assert.same({ 0, "" }, { #own.connections, down:received() })
+  end)
+
   it("sends those without a route, without a name and without either protocol to the default", function()
     local default = 'default = "10.0.0.9:80"'
     for _, greeting in ipairs { hello "x.test", http "x.test", hello(nil), "SSH-2.0-x\r\n" } do

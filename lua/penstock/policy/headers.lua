@@ -124,7 +124,9 @@ local function request(self, rd, wr)
   local head, why, raw = http1.read_head(rd, self.max)
   if not head then return nil, why, raw end
   local method, length = http1.method(head), http1.length(head)
-  if not method or length == false then return nil, "bad", http1.raw(head) end
+  -- A body of CONNECT means nothing, and servers that refuse it read it or not.
+  local bad = not method or length == false or (method == "CONNECT" and length ~= nil)
+  if bad then return nil, "bad", http1.raw(head) end
   local switches = method == "CONNECT" or http1.has(head, "upgrade")
   self.last = self.last + 1
   self.requests[self.last] = method
@@ -146,7 +148,7 @@ function Filter:wait_for_switch()
     self.outcome:wait()
     self.outcome:clear()
   end
-  return not self.switched and not self.over
+  return not (self.switched or (self.over and self.passes))
 end
 
 local function up(self, rd, wr)

@@ -54,8 +54,12 @@ local function escape(c) return escapes[c] or format("\\u%04x", c:byte()) end
 -- Is every byte over 127 part of a character?
 local function is_utf8(text)
   text = gsub(text, "[\194-\223][\128-\191]", " ")
-  text = gsub(text, "[\224-\239][\128-\191][\128-\191]", " ")
-  text = gsub(text, "[\240-\244][\128-\191][\128-\191][\128-\191]", " ")
+  text = gsub(text, "\224[\160-\191][\128-\191]", " ") -- no longer than it must be
+  text = gsub(text, "[\225-\236\238\239][\128-\191][\128-\191]", " ")
+  text = gsub(text, "\237[\128-\159][\128-\191]", " ") -- no surrogates
+  text = gsub(text, "\240[\144-\191][\128-\191][\128-\191]", " ")
+  text = gsub(text, "[\241-\243][\128-\191][\128-\191][\128-\191]", " ")
+  text = gsub(text, "\244[\128-\143][\128-\191][\128-\191]", " ")
   return not text:find "[\128-\255]"
 end
 
@@ -166,7 +170,10 @@ return options.constructor(call, names, function(o)
 
   return {
     close = function(conn, info)
-      for _, tag in ipairs(tags) do conn:tag(tag[1], tag[2](conn, info)) end
+      for _, tag in ipairs(tags) do
+        local value = tag[2](conn, info)
+        conn:tag(tag[1], value ~= nil and tostring(value) or nil)
+      end
       if is_logged(info) then write((tostring(line(conn, info)))) end
     end,
   }

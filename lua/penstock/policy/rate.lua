@@ -61,13 +61,20 @@ return options.constructor(call, names, function(o)
       if open then
         counted[conn] = key
         local n = open:incr(key, 1, 0)
-        if not n then counted[conn] = nil end
-        if n and n > concurrent then
+        if not n then -- a key that cannot be counted, or no memory
+          counted[conn] = nil
+          return over_concurrent
+        end
+        if n > concurrent then
           leave(conn)
           return over_concurrent
         end
       end
-      if up or down then conn:limit { up = up and up:key(key), down = down and down:key(key) } end
+      if up or down then
+        local limits = { up = up and up:key(key), down = down and down:key(key) }
+        if (up and not limits.up) or (down and not limits.down) then return over_rate end
+        conn:limit(limits)
+      end
     end,
   }
   if open then policy.close = leave end

@@ -152,6 +152,10 @@ local function track(self, name, full)
     return true
   end
   if name == "EXEC" and self.dirty then
+    if replies.is_lost then -- the client would take the answer to DISCARD for that to EXEC
+      self.conn:deny { reason = "redis_command", reset = true }
+      return ps.sleep(60)
+    end
     replies:replaced "-EXECABORT Transaction discarded because of previous errors.\r\n"
     self.in_multi, self.dirty = false, false
     return false
@@ -160,6 +164,11 @@ local function track(self, name, full)
   if name == "EXEC" or name == "DISCARD" or name == "RESET" then self.in_multi, self.dirty = false, false end
   replies:passed()
   return true
+end
+
+-- What of a command that is refused the client is told: its part only where that counts, and no more than a name has.
+local function shown(self, upper, full)
+  return (full and self.with_parts[upper] and full or upper):sub(1, 2 * NAME_MAX + 1)
 end
 
 -- The rest of a command whose name is known. `known`: arguments that have been read already, after the name.
@@ -173,7 +182,7 @@ local function decide(self, rd, wr, name, known, rest)
   if not self.allowed(upper, full) then
     local ok, why = move_arguments(rd, nil, rest)
     if not ok then return nil, why end
-    return refuse(self, full or upper) or nil, "denied"
+    return refuse(self, shown(self, upper, full)) or nil, "denied"
   end
   local sent = self.renames[upper] or name
   local called = sent:upper()
@@ -186,18 +195,12 @@ local function decide(self, rd, wr, name, known, rest)
   return move_arguments(rd, wr, rest)
 end
 
--- A name that no rule can name: one that is too long, of `size` bytes.
-local function decide_long(self, rd, wr, size, rest)
-  local allowed = self.allowed("", nil)
-  rd:unread(("$%d\r\n"):format(size))
-  if not allowed then
-    local ok, why = move_arguments(rd, nil, rest + 1)
-    if not ok then return nil, why end
-    return refuse(self, nil) or nil, "denied"
-  end
-  if self.replies then self.replies:passed() end
-  wr:write("*", rest + 1, "\r\n")
-  return move_arguments(rd, wr, rest + 1)
+-- What no command of Redis's can be called: its n arguments go nowhere. Redis compares names up to a zero byte, so one
+-- that holds more than a word could stand for another.
+local function refuse_unread(self, rd, n)
+  local ok, why = move_arguments(rd, nil, n)
+  if not ok then return nil, why end
+  return refuse(self, nil) or nil, "denied"
 end
 
 local function array_command(self, rd, wr, line)
@@ -205,13 +208,23 @@ local function array_command(self, rd, wr, line)
   if not n or n > ARGUMENTS_MAX then return nil, "bad" end
   if n <= 0 then return true end -- Redis has no answer to that either
   local name, why = read_argument(rd, NAME_MAX)
-  if name == false then return decide_long(self, rd, wr, why, n - 1) end
-  if not name then return nil, why end
+  if name == nil then return nil, why end
+  if not name then
+    rd:unread(("$%d\r\n"):format(why))
+    return refuse_unread(self, rd, n)
+  end
   local known = {}
   if n > 1 and self.with_parts[name:upper()] then
     local part, size = read_argument(rd, NAME_MAX)
     if part == nil then return nil, size end
-    if part then known[1] = part else rd:unread(("$%d\r\n"):format(size)) end
+    if not part then
+      rd:unread(("$%d\r\n"):format(size))
+      return refuse_unread(self, rd, n - 1)
+    end
+    known[1] = part
+  end
+  if name:find "[%c%z]" or (known[1] and known[1]:find "[%c%z]") then
+    return refuse_unread(self, rd, n - 1 - #known)
   end
   return decide(self, rd, wr, name, known, n - 1 - #known)
 end

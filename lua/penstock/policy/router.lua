@@ -24,7 +24,12 @@ local function route_of(o, label, value)
     o:fail('%s: a destination is "host:port", a table with options, a list of these, a pool, or a function', label)
   end
   if type(value) == "function" then return value end
-  if is_pool(value) then return function(conn) return value:pick(conn.client.key) end end
+  if is_pool(value) and type(value) == "table" then -- nil would be the listener's own destination
+    return function(conn)
+      local server, why = value:pick(conn.client.key)
+      return server or ps.deny { reason = why or "unavailable" }
+    end
+  end
   return function() return value end
 end
 
