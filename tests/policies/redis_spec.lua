@@ -95,7 +95,7 @@ describe("redis", function()
     assert.equal(err "config set" .. "*0\r\n" .. err "?", c:received())
   end)
 
-  it("refuses names that Redis would read otherwise than they look: zero bytes, control characters, long ones", function()
+  it("refuses names that Redis would read otherwise than they look: zero bytes, controls, long ones", function()
     for _, name in ipairs { "FLUSHALL\0", "FLUSHALL\0x", "\1FLUSHALL", "FLUSHALL\r\n", ("F"):rep(65), "\0" } do
       start '{ deny = { "FLUSHALL" } }'
       c:send(cmd(name) .. cmd(name, "k", ("v"):rep(20000)) .. cmd "PING")
