@@ -56,7 +56,8 @@ describe("log", function()
   end)
 
   it("keeps its line when the value of a tag is no text, or cannot be one", function()
-    local got, c = lines [[{ fields = { "id" }, tags = { "odd", "ctx.none" }, values = { odd = function() return {} end } }]]
+    local got, c = lines [[{ fields = { "id" }, tags = { "odd", "ctx.none" },
+      values = { odd = function() return {} end } }]]
     assert.same({ "info: id=1" }, got)
     assert.matches("^table: ", c:access().tags.odd)
   end)
