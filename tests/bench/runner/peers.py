@@ -110,11 +110,12 @@ class Penstock(Peer):
 
 
 class Haproxy(Peer):
-    def __init__(self, name, context, splice=False, pipe_bytes=0, lua=False):
+    def __init__(self, name, context, splice=False, pipe_bytes=0, lua=False, large_buffers=True):
         super().__init__(name, context)
         self.splice = splice
         self.pipe_bytes = pipe_bytes
         self.has_policy = lua
+        self.large_buffers = large_buffers
         self.title = "haproxy, no splice"
         if splice:
             self.title = "haproxy, splice"
@@ -122,7 +123,7 @@ class Haproxy(Peer):
         if pipe_bytes:
             self.title = "haproxy, splice, tune.pipesize " + str(pipe_bytes)
         if lua:
-            self.title = "haproxy, Lua filter"
+            self.title = "haproxy, Lua filter" + ("" if large_buffers else ", default buffers")
             self.groups = {"script"}
 
     def binary(self):
@@ -143,8 +144,10 @@ class Haproxy(Peer):
         tune = []
         options = []
         if self.has_policy:
-            # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
-            tune = ["tune.bufsize 65536", "tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
+            tune = ["tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
+            if self.large_buffers:
+                # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
+                tune.append("tune.bufsize 65536")
             options = [f"filter lua.{job.script}"]
         if self.splice:
             # Always, not only when haproxy takes the stream for a bulk one: the load is nothing else.
@@ -180,12 +183,13 @@ listen bench
 
 
 class Nginx(Peer):
-    def __init__(self, name, context, js=False):
+    def __init__(self, name, context, js=False, large_buffers=True):
         super().__init__(name, context)
         self.has_policy = js
+        self.buffer_size = "proxy_buffer_size 64k;" if large_buffers else ""
         self.title = "nginx stream, proxy_buffer_size 64k"
         if js:
-            self.title = "nginx stream, njs js_filter"
+            self.title = "nginx stream, njs js_filter" + ("" if large_buffers else ", default buffers")
             self.groups = {"script"}
 
     def binary(self):
@@ -231,7 +235,7 @@ stream {{
     server {{
         listen 127.0.0.1:{job.port} backlog=4096;
         proxy_pass 127.0.0.1:{job.backend};
-        proxy_buffer_size 64k;
+        {self.buffer_size}
         proxy_connect_timeout 10s;
         proxy_timeout 1h;
         {script[1]}
@@ -337,6 +341,8 @@ def all_peers(context):
         Penstock("penstock-policy", context, with_policy=True),
         Haproxy("haproxy-lua", context, lua=True),
         Nginx("nginx-njs", context, js=True),
+        Haproxy("haproxy-lua-default", context, lua=True, large_buffers=False),
+        Nginx("nginx-njs-default", context, js=True, large_buffers=False),
         Penstock("penstock-copy", context, mode="copy"),
         Penstock("penstock-splice", context, mode="splice"),
         Direct("direct", context),
@@ -344,4 +350,4 @@ def all_peers(context):
 
 
 # Run only when they are asked for.
-EXTRA = {"penstock-copy", "penstock-splice"}
+EXTRA = {"penstock-copy", "penstock-splice", "haproxy-lua-default", "nginx-njs-default"}
