@@ -352,8 +352,12 @@ static int parse_tcp(struct parse *p, const char *text)
 {
     const char *scheme = strstr(text, "://");
     if (has_prefix(text, "tls://"))
-        return refuse(p, "\"%s\": TLS is not built in yet; write %s for plain TCP",
-                      QUOTE_TEXT(text), text[6] ? QUOTE_TEXT(text + 6) : "host:port");
+        return refuse(p,
+                      p->use == ENDPOINT_LISTEN
+                          ? "\"%s\": a place to listen has no tls://; write %s, and --tls-cert for "
+                            "TLS with clients"
+                          : "\"%s\": tls:// is for destinations; write %s here",
+                      QUOTE_TEXT(text), text[6] ? QUOTE_TEXT(text + 6) : "8443");
     if (scheme)
         return refuse(p, "\"%s\" is not understood: write host:port or tcp://host:port",
                       QUOTE(text, (size_t)(scheme - text) + 3));

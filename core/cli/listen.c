@@ -16,6 +16,8 @@ struct pair {
     const char *listen, *target;           /* as written */
     const char *listen_word, *target_word; /* what messages call them */
     const char *name;                      /* NULL: none */
+    struct tls_server *tls;                /* NULL: none */
+    struct options_tls *dial;              /* for targets that say tls:// */
     size_t policy;
     unsigned range;         /* ports of TARGET's range, 1 without one */
     struct targets *shared; /* the list where TARGET has no range; NULL for "-" */
@@ -42,7 +44,8 @@ static struct targets *make_targets(struct pair *p, unsigned offset)
 {
     char why[512];
     struct targets *t = targets_parse(p->target, offset, why, sizeof why);
-    if (t && targets_set_options(t, p->to, why, sizeof why)) {
+    if (t && (targets_set_options(t, p->to, why, sizeof why) ||
+              options_tls_give(p->dial, t, why, sizeof why))) {
         targets_drop(t);
         t = NULL;
     }
@@ -68,6 +71,7 @@ static int add_listener(struct pair *p, const struct endpoint *bind, unsigned of
     if (!l)
         return refuse(p, "%s", err_text(-ENOMEM));
     l->policy = p->policy;
+    l->tls = tls_server_hold(p->tls);
     if (p->name && !(l->name = strdup(p->name)))
         return refuse(p, "%s", err_text(-ENOMEM));
     l->limits = each->limits;
@@ -198,6 +202,8 @@ int options_add_listeners(struct draft *d, char *const *operands, size_t n, char
         struct pair p = {.config = &d->config,
                          .each = &d->each,
                          .to = d->to,
+                         .tls = d->tls.server,
+                         .dial = &d->tls,
                          .listen = operands[i],
                          .target = operands[i + 1],
                          .listen_word = "LISTEN",
@@ -231,12 +237,19 @@ int options_add_script_listener(struct draft *d, const struct script_listener *l
                                 size_t why_cap)
 {
     struct draft own = {.each = d->each, .mode = d->mode};
+    options_tls_init(&own.tls);
     int err = apply_settings(&own, l, why, why_cap);
-    if (err)
+    if (!err)
+        err = options_tls_settle_accept(&own.tls, "ps.listen: tls: ", why, why_cap);
+    if (err) {
+        options_tls_deinit(&own.tls);
         return err;
+    }
     struct pair p = {.config = &d->config,
                      .each = &own.each,
                      .to = d->to,
+                     .tls = own.tls.server ? own.tls.server : d->tls.server,
+                     .dial = &d->tls,
                      .target = l->to ? l->to : "-",
                      .listen_word = "ps.listen: bind",
                      .target_word = "ps.listen: to",
@@ -250,5 +263,6 @@ int options_add_script_listener(struct draft *d, const struct script_listener *l
         err = add_binds(&p);
     }
     targets_drop(p.shared);
+    options_tls_deinit(&own.tls);
     return err;
 }

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "penstock/base/err.h"
+#include "penstock/base/log.h"
 #include "penstock/cli/options.h"
+#include "penstock/proxy/shared.h"
 #include "penstock/script/script.h"
 
 /* The first line in which two texts differ. */
@@ -103,6 +105,36 @@ static int load(struct options *o, struct script_options *script, unsigned worke
     return load_others(v, script, workers ? workers : v->config->workers, why, why_cap);
 }
 
+static void warn_of_targets(const struct config_listener *l)
+{
+    for (size_t i = 0; l->to && i < l->to->n; i++) {
+        const struct target *t = &l->to->items[i];
+        if (t->options && t->options->tls && tls_client_is_insecure(t->options->tls))
+            log_warn("the certificate of %s is NOT checked: whoever sits between can read and "
+                     "change everything",
+                     t->endpoint.text);
+    }
+}
+
+/* Once for those that share: it is about their files. */
+static void warn_of_tls(const struct config *c)
+{
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        const struct config_listener *l = &c->listeners[i];
+        if (l->tls && (i == 0 || c->listeners[i - 1].tls != l->tls))
+            tls_server_warn(l->tls);
+        if (i == 0 || c->listeners[i - 1].to != l->to)
+            warn_of_targets(l);
+    }
+}
+
+static void share_tickets(const struct config *c, struct shared *shared)
+{
+    for (size_t i = 0; shared && i < c->n_listeners; i++)
+        if (c->listeners[i].tls)
+            tls_server_set_tickets(c->listeners[i].tls, shared_tickets(shared));
+}
+
 int load_version(void *arg, unsigned workers, struct version *out, char *why, size_t why_cap)
 {
     const struct load_args *args = arg;
@@ -115,6 +147,10 @@ int load_version(void *arg, unsigned workers, struct version *out, char *why, si
     struct script_options script = {.files = &files, .shared = args->shared};
     int err = load(o, &script, workers, out, why, why_cap);
     options_free(o);
+    if (!err) {
+        share_tickets(out->config, args->shared);
+        warn_of_tls(out->config);
+    }
     if (err)
         version_deinit(out);
     out->files = files.paths;

@@ -191,6 +191,38 @@ static int store_via(const struct option_spec *spec, void *field, const char *va
     return err;
 }
 
+static int store_cert(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    return options_tls_add_cert(field, value);
+}
+
+static int store_key(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    return options_tls_add_key(field, value);
+}
+
+static int store_sni(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    return options_tls_add_sni(field, value);
+}
+
+static int store_alpn(const struct option_spec *spec, void *field, const char *value)
+{
+    char why[200];
+    int err = tls_check_alpn(value, why, sizeof why);
+    return err ? err : store_text(spec, field, value);
+}
+
+static int store_pin(const struct option_spec *spec, void *field, const char *value)
+{
+    char why[400];
+    int err = tls_check_pin(value, why, sizeof why);
+    return err ? err : store_text(spec, field, value);
+}
+
 static const struct option_type type_flag = {.store = store_flag};
 static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
 static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
@@ -222,6 +254,27 @@ static const struct option_type type_via = {
     "a proxy, or a comma list of proxies",
     "socks5://host:1080, socks5://user:password@host:1080 or http://host:3128", store_via, NULL};
 
+static const struct option_type type_cert = {"a file", "cert.pem: the certificate, then its chain",
+                                             store_cert, NULL};
+static const struct option_type type_key = {"the key of the --tls-cert before it",
+                                            "--tls-cert cert.pem --tls-key key.pem", store_key,
+                                            NULL};
+static const struct option_type type_sni = {"a certificate for a server name",
+                                            "a.example=cert.pem,key.pem", store_sni, NULL};
+static const struct option_type type_alpn = {"a list of protocols", "h2,http/1.1", store_alpn,
+                                             NULL};
+static const struct option_type type_pin = {"a SHA-256 fingerprint in hexadecimal",
+                                            "what openssl x509 -fingerprint -sha256 -noout shows",
+                                            store_pin, NULL};
+static const struct option_type type_pem = {"a file in PEM", "ca.pem", store_text, NULL};
+static const struct option_type type_host = {"a host name", "db.example", store_text, NULL};
+
+static const char *const client_cert_words[] = {[TLS_CLIENT_CERT_NONE] = "none",
+                                                [TLS_CLIENT_CERT_REQUEST] = "request",
+                                                [TLS_CLIENT_CERT_REQUIRE] = "require",
+                                                [TLS_CLIENT_CERT_REQUIRE + 1] = NULL};
+static const char *const tls_version_words[] = {
+    [TLS_1_2] = "1.2", [TLS_1_3] = "1.3", [TLS_1_3 + 1] = NULL};
 static const char *const send_proxy_words[] = {"v1", "v2", NULL};
 static const char *const log_level_words[] = {
 #define X(name, word, priority) word,
@@ -283,10 +336,48 @@ static const struct option_spec table[] = {
     {GROUP_TIMES, 0, "drain-timeout", "TIME", &type_time_ms, AT(config.drain_ms), 0, YEARS_10_MS, NULL,
      "how long connections may live on after TERM or INT (default 30s; 0 cuts them at once)"},
 
+    {GROUP_TLS, 0, "tls-cert", "FILE", &type_cert, AT(tls), 0, 0, NULL,
+     "accept TLS (1.2, 1.3) with this certificate and its chain; more of them are chosen by their names"},
+    {GROUP_TLS, 0, "tls-key", "FILE", &type_key, AT(tls), 0, 0, NULL,
+     "key of the --tls-cert before it (default: in the same file)"},
+    {GROUP_TLS, 0, "tls-sni", "NAME=CERT[,KEY]", &type_sni, AT(tls), 0, 0, NULL,
+     "a certificate for clients that ask for this server name, or *.NAME; may be repeated"},
+    {GROUP_TLS, 0, "tls-client-ca", "FILE", &type_pem, AT(tls.client_ca), 0, 0, NULL,
+     "clients show a certificate issued by one of these"},
+    {GROUP_TLS, 0, "tls-client-cert", "none|request|require", &type_word, AT(tls.client_cert), 0, 0, client_cert_words,
+     "whether clients need one (default require with --tls-client-ca)"},
+    {GROUP_TLS, 0, "tls-alpn", "NAME,…", &type_alpn, AT(tls.alpn), 0, 0, NULL,
+     "protocols that clients may choose from, the best first: h2,http/1.1"},
+    {GROUP_TLS, 0, "tls-min", "1.2|1.3", &type_word, AT(tls.min), 0, 0, tls_version_words,
+     "oldest version with clients (default 1.2)"},
+    {GROUP_TLS, 0, "max-handshakes", "N", &type_u32, AT(each.limits.handshakes), 0, UINT32_MAX, NULL,
+     "TLS handshakes at once of each listener; more clients are reset (default 0: no limit of their own)"},
+    {GROUP_TLS, 0, "tls", NULL, &type_flag, AT(tls.dial), 0, 1, NULL,
+     "reach every TARGET by TLS, its certificate and name checked; tls://host:port means it for one"},
+    {GROUP_TLS, 0, "tls-ca", "FILE", &type_pem, AT(tls.ca), 0, 0, NULL,
+     "file or folder of the authorities that upstreams' certificates come from (default: the system's)"},
+    {GROUP_TLS, 0, "tls-name", "HOST", &type_host, AT(tls.name), 0, 0, NULL,
+     "name that upstreams' certificates are for, and that is asked for (default: TARGET's host)"},
+    {GROUP_TLS, 0, "tls-pin", "HEX,…", &type_pin, AT(tls.pin), 0, 0, NULL,
+     "take an upstream's certificate by its SHA-256 fingerprint; without --tls-ca by that alone"},
+    {GROUP_TLS, 0, "tls-insecure", NULL, &type_flag, AT(tls.insecure), 0, 1, NULL,
+     "do NOT check upstreams' certificates: whoever sits between can read and change everything"},
+    {GROUP_TLS, 0, "tls-dial-cert", "FILE", &type_pem, AT(tls.dial_cert), 0, 0, NULL,
+     "certificate to show to upstreams that ask for one"},
+    {GROUP_TLS, 0, "tls-dial-key", "FILE", &type_pem, AT(tls.dial_key), 0, 0, NULL,
+     "its key (default: in the same file)"},
+    {GROUP_TLS, 0, "tls-dial-alpn", "NAME,…", &type_alpn, AT(tls.dial_alpn), 0, 0, NULL,
+     "protocols to offer to upstreams, the best first"},
+    {GROUP_TLS, 0, "tls-dial-min", "1.2|1.3", &type_word, AT(tls.dial_min), 0, 0, tls_version_words,
+     "oldest version with upstreams (default 1.2)"},
+    {GROUP_TLS, 0, "tls-via-ca", "FILE", &type_pem, AT(tls.via_ca), 0, 0, NULL,
+     "authorities of the proxies of --via that are spoken with over TLS (default: those of upstreams)"},
+
     {GROUP_SOCKETS, 0, "bind-source", "IP", &type_ip, AT(each.socket.source), 0, 0, NULL,
      "source address of connections to the upstream"},
     {GROUP_SOCKETS, 0, "via", "URL,…", &type_via, AT(to), 0, 0, NULL,
-     "proxies on the way to every TARGET: socks5://user:password@host:1080, http://host:3128; may be repeated"},
+     "proxies on the way to every TARGET: socks5://user:password@host:1080, http://host:3128, over TLS "
+     "socks5+tls://… and https://…; may be repeated"},
     {GROUP_SOCKETS, 0, "send-proxy", "v1|v2", &type_word, AT(send_proxy), 0, 0, send_proxy_words,
      "tell every TARGET of the client by a header of the PROXY protocol"},
     {GROUP_SOCKETS, 0, "resolver", "IP[:PORT],…", &type_servers, AT(config.resolver), 0, 0, NULL,

@@ -122,9 +122,7 @@ static enum options_result apply_next(struct walk *w, const struct option_spec *
 static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
     /* Documented for later versions: told apart from a slip of the finger. */
-    static const char *const planned[] = {
-        "accept-proxy",  "admin",        "tls",     "tls-ca",   "tls-cert",
-        "tls-client-ca", "tls-insecure", "tls-key", "tls-name", "user"};
+    static const char *const planned[] = {"accept-proxy", "admin", "user"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(planned[i], name) == 0)
             return refuse(w, "--%s is not in this version", name);
@@ -279,14 +277,16 @@ static void settle(struct draft *d)
         c->log.format = options_default_log_format(getenv("JOURNAL_STREAM"), STDERR_FILENO);
 }
 
-/* Without --via and --send-proxy, every target goes without options. */
-static void settle_targets(struct draft *d)
+/* Without --via and its kin, every target goes without options. */
+static int settle_targets(struct draft *d, char *why, size_t why_cap)
 {
     d->to->proxy = (enum target_proxy)(d->send_proxy + 1);
-    if (d->to->n_hops || d->to->proxy != TARGET_PROXY_NONE)
-        return;
+    int err = options_tls_settle_dial(&d->tls, d->to, why, why_cap);
+    if (err || d->to->n_hops || d->to->proxy != TARGET_PROXY_NONE || d->to->tls)
+        return err;
     target_options_free(d->to);
     d->to = NULL;
+    return 0;
 }
 
 static enum options_result read_all(struct walk *w)
@@ -298,8 +298,13 @@ static enum options_result read_all(struct walk *w)
         return result;
     struct draft *d = &w->o->draft;
     d->each.relay = (enum relay_choice)d->mode;
-    settle_targets(d);
-    int err = options_add_listeners(d, w->operands, w->n_operands, w->why, w->why_cap);
+    int err = settle_targets(d, w->why, w->why_cap);
+    if (!err)
+        err = options_tls_settle_accept(&d->tls, "", w->why, w->why_cap);
+    if (!err)
+        err = options_add_listeners(d, w->operands, w->n_operands, w->why, w->why_cap);
+    if (!err && !d->config.policy)
+        err = options_tls_check(&d->tls, w->why, w->why_cap);
     if (!err)
         err = options_check_twins(&d->config, w->why, w->why_cap);
     settle(d); /* for the log, until a script says otherwise */
@@ -315,6 +320,7 @@ static int draft_init(struct draft *d)
     if (!l)
         return -ENOMEM;
     *d = (struct draft){.log_format = -1, .send_proxy = -1, .each = *l};
+    options_tls_init(&d->tls);
     config_init(&d->config);
     d->to = target_options_new();
     d->log_level = (int)d->config.log.level;
@@ -352,6 +358,7 @@ void options_free(struct options *o)
         return;
     config_deinit(&o->draft.config);
     target_options_free(o->draft.to);
+    options_tls_deinit(&o->draft.tls);
     free(o);
 }
 

@@ -2,6 +2,7 @@
 #ifndef PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
 #define PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
 
+#include "options_tls.h"
 #include "penstock/cli/options.h"
 #include "penstock/script/script.h"
 
@@ -21,6 +22,7 @@ struct draft {
     struct config config;
     struct config_listener each; /* limits, times and socket options of every listener */
     struct target_options *to;   /* of every TARGET; owned; NULL without any */
+    struct options_tls tls;      /* files and names of TLS, of both sides */
     int send_proxy;              /* enum target_proxy - 1; -1 when not given */
     uint32_t workers;            /* 0: auto */
     int mode;                    /* enum relay_choice */
@@ -28,7 +30,7 @@ struct draft {
     int log_format;              /* enum log_format, -1 when not given */
 };
 
-enum { OPTIONS_MAX = 64 };
+enum { OPTIONS_MAX = 128 };
 
 /* A command line that has been read. */
 struct options {

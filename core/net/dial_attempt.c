@@ -91,7 +91,7 @@ static void win(struct dial *d, struct attempt *a)
     if (!err)
         err = dial_need_via(d);
     if (!err)
-        err = via_start(d->via, dial_target(d), &d->o.proxy);
+        err = via_start(d->via, d->o.loop, dial_target(d), &d->o.proxy);
     if (err)
         fail_target(d, err);
     else

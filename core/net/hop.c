@@ -15,14 +15,27 @@ enum { HOST_MAX = 300 };
 
 static const struct scheme {
     const char *name, *prefix, *port;
+    enum hop_kind kind;
+    bool tls;
 } schemes[] = {
-    [HOP_SOCKS5] = {"socks5", "socks5://", "1080"},
-    [HOP_HTTP] = {"http", "http://", "3128"},
+    {"socks5", "socks5://", "1080", HOP_SOCKS5, false},
+    {"http", "http://", "3128", HOP_HTTP, false},
+    {"socks5+tls", "socks5+tls://", "1080", HOP_SOCKS5, true},
+    {"https", "https://", "443", HOP_HTTP, true},
 };
+enum { N_SCHEMES = sizeof schemes / sizeof schemes[0] };
 
-const char *hop_kind_name(enum hop_kind kind)
+static const struct scheme *scheme_of(const struct hop *h)
 {
-    return schemes[kind].name;
+    size_t i = 0;
+    while (i + 1 < N_SCHEMES && (schemes[i].kind != h->kind || schemes[i].tls != h->tls))
+        i++;
+    return &schemes[i];
+}
+
+const char *hop_scheme(const struct hop *h)
+{
+    return scheme_of(h)->name;
 }
 
 /* One hop_parse() under way. */
@@ -97,7 +110,7 @@ static int parse_login(struct parse *p, const char *s, size_t n)
     int err = 0;
     if (!colon)
         return refuse(p, "the login before the @ lacks a password: write %suser:password@host:%s",
-                      schemes[p->out->kind].prefix, schemes[p->out->kind].port);
+                      scheme_of(p->out)->prefix, scheme_of(p->out)->port);
     p->out->user = decode(s, user_len, &err);
     if (!err)
         p->out->password = decode(colon + 1, n - user_len - 1, &err);
@@ -123,20 +136,20 @@ static int parse_host(struct parse *p, const char *host, size_t n)
         n--;
     if (n == 0 || n > HOST_MAX)
         return refuse(p, "the proxy has no host, or too long a one: write %shost:%s",
-                      schemes[h->kind].prefix, schemes[h->kind].port);
+                      scheme_of(h)->prefix, scheme_of(h)->port);
     memcpy(text, host, n);
     text[n] = '\0';
     if (!has_port(text))
-        snprintf(text + n, sizeof text - n, ":%s", schemes[h->kind].port);
+        snprintf(text + n, sizeof text - n, ":%s", scheme_of(h)->port);
     if (strstr(text, "://") || strncmp(text, "unix:", 5) == 0 || text[0] == ':')
-        return refuse(p, "a proxy is reached over TCP: write %shost:%s", schemes[h->kind].prefix,
-                      schemes[h->kind].port);
+        return refuse(p, "a proxy is reached over TCP: write %shost:%s", scheme_of(h)->prefix,
+                      scheme_of(h)->port);
     int err = endpoint_parse(text, ENDPOINT_DIAL, &h->endpoint, why, sizeof why);
     if (err)
         return err == -ENOMEM ? err : refuse(p, "%s", why);
     if (h->endpoint.port != h->endpoint.port_last)
-        return refuse(p, "a proxy has one port, not a range: write %shost:%s",
-                      schemes[h->kind].prefix, schemes[h->kind].port);
+        return refuse(p, "a proxy has one port, not a range: write %shost:%s", scheme_of(h)->prefix,
+                      scheme_of(h)->port);
     return 0;
 }
 
@@ -145,11 +158,9 @@ static int parse_host(struct parse *p, const char *host, size_t n)
 static int refuse_scheme(struct parse *p, const char *text)
 {
     const char *end = strstr(text, "://");
-    if (strncmp(text, "tls://", 6) == 0 || strncmp(text, "https://", 8) == 0)
+    if (strncmp(text, "tls://", 6) == 0)
         return refuse(p,
-                      "a proxy behind TLS (%.*s) is not in this version: write socks5://… or "
-                      "http://…",
-                      (int)(end - text) + 3, text);
+                      "a proxy behind TLS is written socks5+tls://host:1080 or https://host:443");
     if (strncmp(text, "socks5h://", 10) == 0)
         return refuse(p, "socks5h:// is what socks5:// does here: write socks5://host:1080");
     if (!end)
@@ -160,11 +171,12 @@ static int refuse_scheme(struct parse *p, const char *text)
 
 static int parse(struct parse *p, const char *text)
 {
-    for (size_t kind = 0; kind < sizeof schemes / sizeof schemes[0]; kind++) {
-        size_t len = strlen(schemes[kind].prefix);
-        if (strncmp(text, schemes[kind].prefix, len) != 0)
+    for (size_t i = 0; i < N_SCHEMES; i++) {
+        size_t len = strlen(schemes[i].prefix);
+        if (strncmp(text, schemes[i].prefix, len) != 0)
             continue;
-        p->out->kind = (enum hop_kind)kind;
+        p->out->kind = schemes[i].kind;
+        p->out->tls = schemes[i].tls;
         const char *rest = text + len, *at = strrchr(rest, '@'), *host = at ? at + 1 : rest;
         int err = at ? parse_login(p, rest, (size_t)(at - rest)) : 0;
         return err ? err : parse_host(p, host, strlen(host));
@@ -195,6 +207,6 @@ void hop_deinit(struct hop *h)
 
 const char *hop_format(const struct hop *h, char *buf, size_t cap)
 {
-    snprintf(buf, cap, "%s%s", schemes[h->kind].prefix, h->endpoint.text);
+    snprintf(buf, cap, "%s%s", scheme_of(h)->prefix, h->endpoint.text);
     return buf;
 }

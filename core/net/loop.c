@@ -230,6 +230,7 @@ int loop_deinit(struct loop *l)
     poller_deinit(&l->poller);
     pipe_pool_deinit(&l->pipes);
     buf_pool_deinit(&l->bufs);
+    buf_deinit(&l->records);
     stay_deinit(&l->stay);
     return err;
 }

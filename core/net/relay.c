@@ -174,8 +174,14 @@ static enum step end(struct relay *r)
 {
     if (r->from->err)
         return broken(r);
-    if (!r->last && stream_shutdown(r->to))
-        return broken(r);
+    if (stream_staged(r->to)) /* a close would lose that */
+        return r->to->err ? broken(r) : STOP;
+    if (!r->to->shut && (!r->last || stream_says_goodbye(r->to))) {
+        if (stream_shutdown(r->to))
+            return broken(r);
+        if (stream_staged(r->to))
+            return STOP;
+    }
     r->state = RELAY_ENDED;
     return STOP;
 }
@@ -417,6 +423,8 @@ static enum step finish(struct relay *r)
 {
     if (!r->to->shut && stream_shutdown(r->to))
         return broken(r);
+    if (stream_staged(r->to))
+        return r->to->err ? broken(r) : STOP;
     if (r->mode != RELAY_STREAM)
         r->state = RELAY_ENDED;
     return STOP;

@@ -38,12 +38,16 @@ static void take_error(struct stream *s)
 
 void stream_note_events(struct stream *s, unsigned events)
 {
+    if (s->ops && s->ops->events) {
+        s->ops->events(s, events);
+        take_error(s);
+    }
     if (events & POLLER_ERROR)
         take_error(s);
     if (events & (POLLER_IN | POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->readable = true;
     if (events & (POLLER_OUT | POLLER_END | POLLER_ERROR))
-        s->writable = true;
+        s->writable = !stream_staged(s);
     if (events & (POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->read_on = true;
     if (events & POLLER_URGENT)
@@ -116,7 +120,7 @@ ssize_t stream_write(struct stream *s, const void *buf, size_t n)
     }
     if (put < 0)
         put = 0;
-    if ((size_t)put < n)
+    if ((size_t)put < n || stream_staged(s))
         s->writable = false;
     return put;
 }
@@ -146,7 +150,7 @@ int stream_move(struct stream *from, struct stream *to, struct poller *p)
     to->impl = from->impl;
     to->entry.fd = from->entry.fd;
     from->entry.fd = -1;
-    return to->ops->moved(to, p);
+    return to->ops->moved(to, &to->entry, p);
 }
 
 size_t stream_unsent(const struct stream *s)

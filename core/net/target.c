@@ -21,6 +21,9 @@ void target_options_free(struct target_options *o)
     target_options_clear_hops(o);
     target_options_clear_tlvs(o);
     account_drop(o->account);
+    tls_client_drop(o->tls);
+    tls_client_drop(o->via_tls);
+    free(o->tls_name);
     free(o);
 }
 
@@ -97,6 +100,7 @@ static int copy_hop(struct target_options *o, const struct hop *from)
     if (!hop)
         return -ENOMEM;
     hop->kind = from->kind;
+    hop->tls = from->tls;
     hop->account = account_hold(from->account);
     int err = endpoint_copy(&hop->endpoint, &from->endpoint, from->endpoint.port);
     if (!err && from->user) {
@@ -119,10 +123,14 @@ struct target_options *target_options_copy(const struct target_options *from)
         err = copy_hop(o, &from->hops[i]);
     for (size_t i = 0; i < from->n_tlvs && !err; i++)
         err = target_options_add_tlv(o, from->tlvs[i].type, from->tlvs[i].value, from->tlvs[i].len);
+    if (!err && from->tls_name && !(o->tls_name = strdup(from->tls_name)))
+        err = -ENOMEM;
     if (err) {
         target_options_free(o);
         return NULL;
     }
+    o->tls = tls_client_hold(from->tls);
+    o->via_tls = tls_client_hold(from->via_tls);
     o->proxy = from->proxy;
     o->source = from->source;
     o->timeout_ms = from->timeout_ms;
@@ -151,6 +159,11 @@ int target_check(const struct target *t, char *why, size_t why_cap)
     if (o->n_hops && t->endpoint.kind == ENDPOINT_UNIX)
         return refuse(why, why_cap, "no proxy can reach the UNIX socket \"%s\" of this host",
                       t->endpoint.text);
+    if (o->tls && !o->tls_name && t->endpoint.kind == ENDPOINT_UNIX &&
+        tls_client_checks_name(o->tls))
+        return refuse(why, why_cap,
+                      "TLS to the UNIX socket \"%s\" needs the name that its certificate is for",
+                      t->endpoint.text);
     if (o->source.sa.sa_family == AF_UNSPEC)
         return 0;
     if (first->kind == ENDPOINT_UNIX)
@@ -160,6 +173,51 @@ int target_check(const struct target *t, char *why, size_t why_cap)
         return refuse(why, why_cap, "\"%s\" cannot be reached from an address of the other family",
                       first->text);
     return 0;
+}
+
+static bool lacks_via_tls(const struct target_options *o)
+{
+    for (size_t i = 0; o && !o->via_tls && i < o->n_hops; i++)
+        if (o->hops[i].tls)
+            return true;
+    return false;
+}
+
+bool target_lacks_tls(const struct target *t)
+{
+    return (t->tls && !(t->options && t->options->tls)) || lacks_via_tls(t->options);
+}
+
+int target_give_tls(struct target *t, struct tls_client *client)
+{
+    if (!t->options)
+        t->options = target_options_new();
+    if (!t->options)
+        return -ENOMEM;
+    if (t->tls && !t->options->tls)
+        t->options->tls = tls_client_hold(client);
+    if (lacks_via_tls(t->options))
+        t->options->via_tls = tls_client_hold(client);
+    return 0;
+}
+
+static const char *endpoint_tls_name(const struct endpoint *e, char *buf, size_t cap)
+{
+    if (e->kind == ENDPOINT_NAME)
+        return e->host;
+    return e->kind == ENDPOINT_IP ? addr_format_ip(&e->ip, buf, cap) : NULL;
+}
+
+const char *target_tls_name(const struct target *t, char *buf, size_t cap)
+{
+    if (t->options && t->options->tls_name)
+        return t->options->tls_name;
+    return endpoint_tls_name(&t->endpoint, buf, cap);
+}
+
+const char *hop_tls_name(const struct hop *h, char *buf, size_t cap)
+{
+    return endpoint_tls_name(&h->endpoint, buf, cap);
 }
 
 void target_deinit(struct target *t)

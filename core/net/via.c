@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "penstock/base/err.h"
+#include "penstock/net/tls.h"
 #include "penstock/proto/http_connect.h"
 #include "penstock/proto/socks5.h"
 
@@ -17,11 +18,13 @@ enum { AUTHORITY_MAX = 300 };
  */
 static const uint8_t legal[] = {
 #define BIT(state) (1u << VIA_##state)
-    [VIA_IDLE] = BIT(METHOD) | BIT(TUNNEL) | BIT(DONE),
+    [VIA_IDLE] = BIT(TLS) | BIT(METHOD) | BIT(TUNNEL) | BIT(HEADER),
     [VIA_METHOD] = BIT(LOGIN) | BIT(REPLY),
     [VIA_LOGIN] = BIT(REPLY),
-    [VIA_REPLY] = BIT(METHOD) | BIT(TUNNEL) | BIT(DONE),
-    [VIA_TUNNEL] = BIT(METHOD) | BIT(TUNNEL) | BIT(DONE),
+    [VIA_REPLY] = BIT(TLS) | BIT(METHOD) | BIT(TUNNEL) | BIT(HEADER),
+    [VIA_TUNNEL] = BIT(TLS) | BIT(METHOD) | BIT(TUNNEL) | BIT(HEADER),
+    [VIA_HEADER] = BIT(TLS) | BIT(DONE),
+    [VIA_TLS] = BIT(METHOD) | BIT(TUNNEL) | BIT(DONE),
     [VIA_DONE] = 0,
 #undef BIT
 };
@@ -47,13 +50,19 @@ void via_stop(struct via *v)
     buf_deinit(&v->header);
     v->target = NULL;
     v->hop = 0;
-    v->beyond = false;
+    v->beyond = v->shaking = false;
     v->state = VIA_IDLE;
 }
 
 bool via_is_needed(const struct target *t)
 {
-    return t->options && (t->options->n_hops || t->options->proxy != TARGET_PROXY_NONE);
+    const struct target_options *o = t->options;
+    return o && (o->n_hops || o->proxy != TARGET_PROXY_NONE || o->tls);
+}
+
+static bool all_hops_done(const struct via *v)
+{
+    return v->hop == v->target->options->n_hops;
 }
 
 static const struct hop *hop_of(const struct via *v)
@@ -70,7 +79,7 @@ void via_blame(struct via *v, const struct target *t, const char *text)
     if (v->hop == target_n_hops(t))
         return;
     const struct hop *h = &t->options->hops[v->hop];
-    snprintf(v->why, sizeof v->why, "%s %s: %s", hop_kind_name(h->kind), h->endpoint.text, text);
+    snprintf(v->why, sizeof v->why, "%s %s: %s", hop_scheme(h), h->endpoint.text, text);
 }
 
 __attribute__((format(printf, 3, 4))) static int fail(struct via *v, int err, const char *fmt, ...)
@@ -128,23 +137,31 @@ static int say_tunnel(struct via *v)
                VIA_TUNNEL);
 }
 
-/* Greets the hop v->hop, or is done. */
 static int greet(struct via *v)
 {
-    if (v->hop == v->target->options->n_hops) {
-        set_state(v, VIA_DONE);
+    return hop_of(v)->kind == HOP_SOCKS5 ? say_greeting(v) : say_tunnel(v);
+}
+
+/* Begins with the hop v->hop, or with what comes behind all. */
+static int begin_hop(struct via *v)
+{
+    if (all_hops_done(v)) {
+        set_state(v, VIA_HEADER);
         buf_deinit(&v->out);
         v->out = v->header;
         buf_init(&v->header);
         return 0;
     }
-    return hop_of(v)->kind == HOP_SOCKS5 ? say_greeting(v) : say_tunnel(v);
+    if (!hop_of(v)->tls || v->plain)
+        return greet(v);
+    set_state(v, VIA_TLS);
+    return 0;
 }
 
 static int greet_next(struct via *v)
 {
     v->hop++;
-    return greet(v);
+    return begin_hop(v);
 }
 
 /* ---- what we hear: each reads one answer, and goes on when it is whole ---- */
@@ -250,7 +267,7 @@ static int flush(struct via *v, struct stream *s)
         ssize_t n = stream_write(s, buf_bytes(&v->out), buf_len(&v->out));
         if (n == 0)
             return -EINPROGRESS;
-        if (n < 0 && v->state == VIA_DONE)
+        if (n < 0 && v->state == VIA_HEADER)
             return (int)n;
         if (n < 0)
             return fail(v, (int)n, "%s", err_text(err_from_errno((int)n)));
@@ -276,16 +293,70 @@ static int say_header(struct via *v, const struct dial_proxy *from)
     return buf_append(&v->header, bytes, n);
 }
 
+/* ---- TLS ---- */
+
+static int begin_tls(struct via *v, struct stream *s)
+{
+    const struct target_options *o = v->target->options;
+    char ip[ADDR_TEXT_MAX];
+    bool of_hop = !all_hops_done(v);
+    const char *name =
+        of_hop ? hop_tls_name(hop_of(v), ip, sizeof ip) : target_tls_name(v->target, ip, sizeof ip);
+    return tls_connect(s, v->loop, of_hop ? o->via_tls : o->tls, name);
+}
+
+static int tls_failed(struct via *v, struct stream *s)
+{
+    const char *why = tls_why(s);
+    int err = s->err == PS_ETLS ? PS_ETLS : err_from_errno(s->err);
+    if (!all_hops_done(v))
+        return fail(v, err, "TLS failed: %s", why);
+    v->tls_why = why;
+    return err;
+}
+
+/* One handshake, begun and carried on. */
+static int shake_hands(struct via *v, struct stream *s)
+{
+    int err = v->shaking ? 0 : begin_tls(v, s);
+    if (err)
+        return err;
+    v->shaking = true;
+    switch (tls_step(s)) {
+    case TLS_FAILED:
+        return tls_failed(v, s);
+    case TLS_OPEN:
+        break;
+    default:
+        return -EINPROGRESS;
+    }
+    v->shaking = false;
+    if (!all_hops_done(v))
+        return greet(v);
+    set_state(v, VIA_DONE);
+    return 0;
+}
+
+/* The PROXY header is sent, before any TLS with the upstream. */
+static void end_header(struct via *v)
+{
+    set_state(v, v->target->options->tls && !v->plain ? VIA_TLS : VIA_DONE);
+}
+
 /* ---- the whole ---- */
 
-int via_start(struct via *v, const struct target *t, const struct dial_proxy *from)
+int via_start(struct via *v, struct loop *loop, const struct target *t,
+              const struct dial_proxy *from)
 {
     via_stop(v);
     v->why[0] = '\0';
+    v->tls_why = NULL;
+    v->loop = loop;
+    v->plain = loop->options.vnet;
     v->target = t;
     if (t->options->proxy != TARGET_PROXY_NONE && say_header(v, from))
         return -ENOMEM;
-    return greet(v);
+    return begin_hop(v);
 }
 
 int via_step(struct via *v, struct stream *s)
@@ -296,7 +367,10 @@ int via_step(struct via *v, struct stream *s)
             return err;
         if (v->state == VIA_DONE)
             return 0;
-        err = receive(v, s);
+        if (v->state == VIA_HEADER)
+            end_header(v);
+        else
+            err = v->state == VIA_TLS ? shake_hands(v, s) : receive(v, s);
         if (err)
             return err;
     }

@@ -15,7 +15,9 @@
     X(LOGIN)  /* SOCKS5: whether ours is right */                                                  \
     X(REPLY)  /* SOCKS5: whether it is connected */                                                \
     X(TUNNEL) /* HTTP: the head of its answer */                                                   \
-    X(DONE)   /* every hop has answered; what is left to send is the PROXY header */
+    X(HEADER) /* nothing: what is left to send is the PROXY header */                              \
+    X(TLS)    /* the other side's part of a handshake: of a hop's, or of the upstream's */         \
+    X(DONE)   /* nothing: all is said */
 
 enum via_state {
 #define X(name) VIA_##name,
@@ -27,12 +29,16 @@ enum { VIA_WHY_MAX = 400 };
 
 struct via {
     const struct target *target;
+    struct loop *loop;
     struct buf out;        /* not yet sent */
     struct buf in;         /* an answer, as far as it has come */
     struct buf header;     /* the PROXY header, for the end */
     size_t hop;            /* the one spoken with */
     uint8_t state;         /* enum via_state */
     bool beyond;           /* it has answered that what is behind it cannot be reached */
+    bool shaking;          /* TLS: the handshake has begun */
+    bool plain;            /* no TLS, whatever the target says: a network without bytes to hide */
+    const char *tls_why;   /* why the upstream's TLS failed; NULL: it has not */
     char why[VIA_WHY_MAX]; /* which hop failed and why; "" */
 };
 
@@ -42,8 +48,9 @@ void via_stop(struct via *v);
 
 /* Does anything have to be said for this target? */
 bool via_is_needed(const struct target *t);
-/* Begins, on a connected stream; `from` is for the PROXY header. Then via_step(). 0 or -ENOMEM. */
-int via_start(struct via *v, const struct target *t, const struct dial_proxy *from);
+/* Begins; `from` is for the PROXY header. Then via_step() on the connected stream. 0 or -ENOMEM. */
+int via_start(struct via *v, struct loop *loop, const struct target *t,
+              const struct dial_proxy *from);
 /* Says and hears what can be now. 0: all is said, and not a byte behind the last answer was read.
  * -EINPROGRESS: call again at the next event. Else a code of err.h or a negative errno, with `why`.
  */

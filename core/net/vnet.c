@@ -164,11 +164,11 @@ static void end_close(struct stream *s, bool abort)
     s->entry.fd = -1;
 }
 
-static int end_moved(struct stream *s, struct poller *p)
+static int end_moved(struct stream *s, struct poller_entry *entry, struct poller *p)
 {
     struct vnet_end *e = s->impl;
     (void)p;
-    e->stream = s;
+    e->stream = container_of(entry, struct stream, entry);
     if (e->address.sa.sa_family && e->other && e->net->observer.on_taken)
         e->net->observer.on_taken(e->net->observer.arg, e->other->stream);
     return 0;

@@ -33,6 +33,7 @@ static void listener_deinit(struct config_listener *l)
     free(l->name);
     endpoint_deinit(&l->bind);
     targets_drop(l->to);
+    tls_server_drop(l->tls);
 }
 
 void config_deinit(struct config *c)

@@ -12,6 +12,8 @@
 #include "conn_priv.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/net/tls.h"
+#include "penstock/net/tls_cert.h"
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/listener.h"
@@ -23,7 +25,8 @@ enum { CHOICES_MAX = 16, LINGER_POLL_MS = 10 };
 /* Which state may follow which. */
 static const uint16_t legal[] = {
 #define BIT(state) (1u << CONN_##state)
-    [CONN_ACCEPT] = BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_ACCEPT] = BIT(TLS) | BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_TLS] = BIT(CONNECT) | BIT(CLOSED),
     [CONN_CONNECT] = BIT(DIAL) | BIT(SERVE) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
     [CONN_DIAL] = BIT(FAILED) | BIT(CONNECTED) | BIT(CLOSED),
     [CONN_FAILED] = BIT(DIAL) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
@@ -105,6 +108,7 @@ static void finish(struct conn *c)
 {
     conn_set_state(c, CONN_CLOSED);
     timers_stop(&conn_loop(c)->timers, &c->deadline);
+    conn_leave_handshakes(c);
     if (c->dial)
         dial_cancel(c->dial);
     c->dial = NULL;
@@ -148,6 +152,11 @@ void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, c
     close_with(c, reason, side, detail, true);
 }
 
+void conn_close_after_alert(struct conn *c, const char *why)
+{
+    close_with(c, REASON_TLS, SIDE_CLIENT, why, false);
+}
+
 /* --- relaying
  * -------------------------------------------------------------------------------------------- */
 
@@ -156,8 +165,11 @@ static struct stream *stream_of(struct conn *c, enum conn_side side)
     return side == SIDE_CLIENT ? &c->client : &c->upstream;
 }
 
-static const char *abort_detail(int err)
+static const char *abort_detail(const struct stream *failed)
 {
+    int err = failed->err;
+    if (err == PS_ETLS || err == PS_ETRUNCATED)
+        return err == PS_ETLS ? tls_why(failed) : "";
     return err == 0 || err == -ECONNRESET || err == -EPIPE ? "" : err_word(err);
 }
 
@@ -196,8 +208,7 @@ static void mirror_abort(struct conn *c, enum conn_side side)
         return;
     }
     enum close_reason reason = reason_from_err(failed->err);
-    conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side,
-               abort_detail(failed->err));
+    conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side, abort_detail(failed));
 }
 
 /* Side `side` reported an error: is there nothing more to take from it? A script that has not read
@@ -247,6 +258,8 @@ static void look_at_state(struct conn *c)
 {
     if (c->state == CONN_GOODBYE)
         conn_look_at_goodbye(c);
+    else if (c->state == CONN_TLS)
+        conn_look_at_tls(c);
     else if (is_relaying(c))
         look_at_ends(c);
     else if (c->client.err && c->state != CONN_LINGER)
@@ -448,8 +461,10 @@ static void go_on(struct conn *c, enum policy_hook hook)
 {
     switch (hook) {
     case HOOK_ACCEPT:
-        conn_set_state(c, CONN_CONNECT);
-        conn_decide(c, HOOK_CONNECT);
+        conn_start_tls(c);
+        break;
+    case HOOK_SNI:
+        conn_tls_chosen(c, NULL, false);
         break;
     case HOOK_CONNECT:
         if (policy_has(c->policy, HOOK_SERVE)) {
@@ -492,6 +507,7 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
 {
     if (c->ending) {
         targets_drop(v->targets);
+        tls_cert_drop(v->cert);
         buf_deinit(&v->reply);
         return;
     }
@@ -503,7 +519,13 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
         use_targets(c, hook, v);
         break;
     case VERDICT_DENY:
-        deny(c, v);
+        if (hook == HOOK_SNI)
+            conn_tls_chosen(c, NULL, true);
+        else
+            deny(c, v);
+        break;
+    case VERDICT_CERT:
+        conn_tls_chosen(c, v->cert, false);
         break;
     case VERDICT_REPLY:
         conn_reply(c, &v->reply);

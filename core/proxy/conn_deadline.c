@@ -44,12 +44,18 @@ static void earlier(uint64_t *due, uint64_t from_ms, uint64_t timeout_ms)
         *due = from_ms + timeout_ms;
 }
 
+/* Has it so long and no longer, whatever bytes come? */
+static bool is_handshake(const struct conn *c)
+{
+    return c->state == CONN_HANDSHAKE || c->state == CONN_TLS;
+}
+
 static uint64_t next_due(const struct conn *c)
 {
     const struct config_timeouts *t = conn_timeouts(c);
     uint64_t due = 0;
     earlier(&due, c->accepted_ns / 1000000, t->life_ms);
-    if (c->state == CONN_HANDSHAKE)
+    if (is_handshake(c))
         earlier(&due, c->relay_ms, t->handshake_ms);
     if (!moves_bytes(c))
         return due;
@@ -90,8 +96,8 @@ static const char *passed_deadline(struct conn *c)
     uint64_t now = conn_loop(c)->now_ms;
     if (has_passed(c, c->accepted_ns / 1000000, t->life_ms))
         return "life";
-    if (c->state == CONN_HANDSHAKE && has_passed(c, c->relay_ms, t->handshake_ms))
-        return "handshake";
+    if (is_handshake(c) && has_passed(c, c->relay_ms, t->handshake_ms))
+        return c->state == CONN_TLS ? "tls" : "handshake";
     if (!moves_bytes(c))
         return NULL;
     if (first_byte_passed(c))

@@ -26,7 +26,20 @@ void conn_reply(struct conn *c, struct buf *reply);
 /* GOODBYE: the client may have taken it, or have gone. */
 void conn_look_at_goodbye(struct conn *c);
 
+/* conn_tls.c */
+/* After the accept hook: the client's TLS handshake where the listener wants one, then the connect
+ * hook. */
+void conn_start_tls(struct conn *c);
+/* TLS: bytes may have come. */
+void conn_look_at_tls(struct conn *c);
+/* The sni hook has decided: `cert` (taken over; NULL: as configured), or no. */
+void conn_tls_chosen(struct conn *c, struct tls_cert *cert, bool refuse);
+/* It is no handshake in flight any more. */
+void conn_leave_handshakes(struct conn *c);
+
 /* conn.c */
+/* Ends the client cleanly although TLS has failed, so that it gets the alert. */
+void conn_close_after_alert(struct conn *c, const char *why);
 void conn_set_state(struct conn *c, enum conn_state state);
 /* Runs a hook and does what it says. */
 void conn_decide(struct conn *c, enum policy_hook hook);

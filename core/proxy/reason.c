@@ -26,6 +26,10 @@ enum close_reason reason_from_err(int err)
         return REASON_RESET;
     case PS_EDNS:
         return REASON_DNS;
+    case PS_ETLS:
+        return REASON_TLS;
+    case PS_ETRUNCATED:
+        return REASON_TRUNCATED;
     default:
         return REASON_SYSTEM;
     }

@@ -21,6 +21,7 @@ struct shared {
     struct list stores, buckets, pools;
     struct hash_key hash;
     struct metrics *metrics;
+    struct tls_tickets *tickets;
 };
 
 struct shared *shared_new(void)
@@ -36,8 +37,13 @@ struct shared *shared_new(void)
     s->metrics = metrics_new(&s->hash);
     if (!s->metrics)
         goto fail_metrics;
+    s->tickets = tls_tickets_new();
+    if (!s->tickets)
+        goto fail_tickets;
     return s;
 
+fail_tickets:
+    metrics_free(s->metrics);
 fail_metrics:
     uv_mutex_destroy(&s->lock);
 fail_lock:
@@ -64,6 +70,7 @@ void shared_free(struct shared *s)
         pool_free(n->it);
         free(n);
     }
+    tls_tickets_free(s->tickets);
     metrics_free(s->metrics);
     uv_mutex_destroy(&s->lock);
     free(s);
@@ -189,4 +196,9 @@ int shared_pool(struct shared *s, const char *name, struct pool **out)
 struct metrics *shared_metrics(struct shared *s)
 {
     return s->metrics;
+}
+
+struct tls_tickets *shared_tickets(struct shared *s)
+{
+    return s->tickets;
 }

@@ -9,10 +9,19 @@
 #include "penstock/base/err.h"
 
 /* Calls `visit` for every item of the comma list. 0, or the first error. */
-typedef int (*visit_fn)(void *arg, const struct endpoint *e, char *why, size_t why_cap);
+typedef int (*visit_fn)(void *arg, const struct endpoint *e, bool tls, char *why, size_t why_cap);
+
+static const char tls_scheme[] = "tls://";
+
+static bool says_tls(const char *item)
+{
+    return strncmp(item, tls_scheme, strlen(tls_scheme)) == 0;
+}
 
 static int parse_item(const char *item, struct endpoint *out, char *why, size_t why_cap)
 {
+    if (says_tls(item))
+        item += strlen(tls_scheme);
     if (*item == '\0') {
         snprintf(why, why_cap, "an item of the list is empty; write host:port,host:port");
         return -EINVAL;
@@ -34,7 +43,7 @@ static int each_item(const char *text, visit_fn visit, void *arg, char *why, siz
         err = parse_item(item, &e, why, why_cap);
         if (err)
             break;
-        err = visit(arg, &e, why, why_cap);
+        err = visit(arg, &e, says_tls(item), why, why_cap);
         endpoint_deinit(&e);
     }
     free(copy);
@@ -46,8 +55,9 @@ static unsigned range_of(const struct endpoint *e)
     return (unsigned)(e->port_last - e->port) + 1;
 }
 
-static int measure(void *arg, const struct endpoint *e, char *why, size_t why_cap)
+static int measure(void *arg, const struct endpoint *e, bool tls, char *why, size_t why_cap)
 {
+    (void)tls;
     unsigned *range = arg;
     unsigned n = range_of(e);
     if (n == 1 || n == *range)
@@ -72,7 +82,7 @@ struct adding {
     unsigned port_offset;
 };
 
-static int add(void *arg, const struct endpoint *e, char *why, size_t why_cap)
+static int add(void *arg, const struct endpoint *e, bool tls, char *why, size_t why_cap)
 {
     struct adding *a = arg;
     unsigned offset = range_of(e) == 1 ? 0 : a->port_offset;
@@ -85,6 +95,7 @@ static int add(void *arg, const struct endpoint *e, char *why, size_t why_cap)
         snprintf(why, why_cap, "%s", err_text(err));
         return err;
     }
+    a->list->items[a->list->n].tls = tls;
     a->list->n++;
     return 0;
 }
@@ -136,6 +147,23 @@ int targets_set_options(struct targets *t, const struct target_options *options,
             return err;
     }
     return 0;
+}
+
+int targets_give_tls(struct targets *t, struct tls_client *client)
+{
+    int err = 0;
+    for (size_t i = 0; i < t->n && !err; i++)
+        if (target_lacks_tls(&t->items[i]))
+            err = target_give_tls(&t->items[i], client);
+    return err;
+}
+
+bool targets_lack_tls(const struct targets *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (target_lacks_tls(&t->items[i]))
+            return true;
+    return false;
 }
 
 struct targets *targets_parse(const char *text, unsigned port_offset, char *why, size_t why_cap)

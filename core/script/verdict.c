@@ -11,6 +11,8 @@
 
 static const char *const rights[HOOK_COUNT] = {
     [HOOK_ACCEPT] = "it returns nothing to go on, or false or ps.deny{…} to turn the client away",
+    [HOOK_SNI] = "it returns nothing for the configured certificate, one of ps.certificate{…}, or "
+                 "false to refuse the handshake",
     [HOOK_CONNECT] = "it returns nothing for the configured target, " DESTINATION
                      ", ps.deny{…} or ps.reply(bytes)",
     [HOOK_FAILED] = "it returns nothing to give up, " DESTINATION ", ps.deny{…} or ps.reply(bytes)",

@@ -64,8 +64,8 @@ static void test_what_is_no_hop_is_refused_without_showing_the_login(void **stat
     assert_refused("", "socks5://host:1080 or http://host:3128");
     assert_refused("10.0.0.1:1080", "socks5://host:1080");
     assert_refused("ftp://u:secret@h", "not ftp://");
-    assert_refused("https://u:secret@h", "not in this version");
-    assert_refused("tls://h", "not in this version");
+    assert_refused("https://u:secret@", "has no host");
+    assert_refused("tls://h", "socks5+tls://host:1080 or https://host:443");
     assert_refused("socks5h://h", "socks5://host:1080");
     assert_refused("socks5://", "has no host");
     assert_refused("socks5://u:secret@", "has no host");

@@ -80,7 +80,8 @@ static void test_empty_items_and_bad_addresses_are_refused_with_the_right_form(v
     assert_refused("a:1,b", "b:5432");
     assert_refused("a:0", "1 to 65535");
     assert_refused("a:70000", "1 to 65535");
-    assert_refused("tls://a:443", "TLS");
+    assert_refused("tls://", "empty");
+    assert_refused("tls://unix:", "path");
 }
 
 static void test_the_range_of_a_list_is_that_of_its_items(void **state)

@@ -19,7 +19,8 @@
     X(DENIED, -20009, "denied", "denied")                                                          \
     X(LIMIT, -20010, "limit", "limit reached")                                                     \
     X(CLOSED, -20011, "closed", "closed")                                                          \
-    X(SYSTEM, -20012, "system", "system error")
+    X(SYSTEM, -20012, "system", "system error")                                                    \
+    X(TRUNCATED, -20013, "truncated", "cut off: TLS ended without a goodbye")
 
 enum penstock_err {
 #define X(name, code, word, text) PS_E##name = (code),

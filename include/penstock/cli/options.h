@@ -15,6 +15,7 @@
     X(POLICY, "Policy (hooks in Lua)")                                                             \
     X(LIMITS, "Limits (0 means none)")                                                             \
     X(TIMES, "Times (30, 500ms, 2m, 1h; 0 switches one off)")                                      \
+    X(TLS, "TLS with clients (--tls-cert …) and with upstreams (--tls …)")                         \
     X(SOCKETS, "Sockets and names")                                                                \
     X(PROCESS, "Process")                                                                          \
     X(LOGS, "Logs")                                                                                \

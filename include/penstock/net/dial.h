@@ -53,7 +53,8 @@ struct dial_result {
     size_t target;       /* index of the target connected, or last tried */
     struct addr address; /* the address connected (of the first hop, where there are any), or last
                             tried; AF_UNSPEC when none was */
-    const char *why;     /* PS_EDNS: what the resolver said; static storage, else NULL */
+    const char *why;     /* PS_EDNS: what the resolver said; PS_ETLS: what is wrong with it; static
+                            storage, else NULL */
     const char *hop;     /* which proxy on the way failed and why, "socks5 10.0.0.1:1080: wrong user
                             or password"; valid during the call; else NULL */
 };

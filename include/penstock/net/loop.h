@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "penstock/base/buf.h"
 #include "penstock/base/list.h"
 #include "penstock/base/stay.h"
 #include "penstock/net/buf_pool.h"
@@ -49,6 +50,7 @@ struct loop {
     struct list deferred;      /* loop_task: run after the batch, mostly to free memory */
     struct resolver *resolver; /* of this thread; its owner sets it; may be NULL */
     struct buf_pool bufs;
+    struct buf records; /* TLS: what is being written, until the socket has had its chance */
     struct pipe_pool pipes;
     struct loop_options options;
     struct stay stay;   /* in scripts, for who watches from another thread */

@@ -1,6 +1,6 @@
 /* One endpoint of a connection: a non-blocking stream socket, registered once with the poller, or
  * something else that moves bytes in its place (struct stream_ops). Owned by the connection it is
- * embedded in. */
+ * embedded in. TLS is such a thing (tls.h): it moves its bytes over another stream. */
 #ifndef PENSTOCK_NET_STREAM_H
 #define PENSTOCK_NET_STREAM_H
 
@@ -13,8 +13,11 @@
 struct stream;
 
 /* What takes the place of a socket's system calls. None of them calls back or touches the flags of
- * the stream; errors are negative errnos. */
+ * the stream, but for `read_on`; errors are negative errnos or codes of err.h. */
 struct stream_ops {
+    /* The poller has told `events` of it; they go into the flags afterwards. NULL: nothing to do.
+     */
+    void (*events)(struct stream *s, unsigned events);
     /* As recv(2) and send(2): a count, 0 at the end (read only), -EAGAIN, or another error. A read
      * that gives less than was asked for means that there is no more now, unless the stream's
      * `read_on` is set; a write that takes less will be followed by a POLLER_OUT event. */
@@ -22,18 +25,23 @@ struct stream_ops {
     ssize_t (*write)(struct stream *s, const void *buf, size_t n);
     /* As recv(2) with MSG_PEEK: what it gives is read again later. */
     ssize_t (*peek)(struct stream *s, void *buf, size_t n);
-    /* As shutdown(2) for writing. Returns 0 or an error. */
+    /* Bytes that were taken by write() or belong to a shutdown(), and wait for the socket; NULL:
+     * there are never any. */
+    size_t (*staged)(const struct stream *s);
+    /* As shutdown(2) for writing, behind what is staged. Returns 0 or an error. */
     int (*shutdown)(struct stream *s);
     /* The pending error, cleared by this call; 0 when there is none. */
     int (*error)(struct stream *s);
-    /* Bytes written but not taken by the other side yet. */
+    /* Bytes written but not taken by the other side yet; what is staged included. */
     size_t (*unsent)(const struct stream *s);
     /* Ends it, by an abort when `abort` is set, frees what s->impl points to, and leaves
      * s->entry.fd at -1. Only called while the stream is open. */
     void (*close)(struct stream *s, bool abort);
-    /* `s` has taken ops and impl over from another stream: events go to s->entry from now on.
+    /* `s` has taken ops and impl over from another stream: events go to `entry` from now on.
      * Returns 0 or an error. */
-    int (*moved)(struct stream *s, struct poller *p);
+    int (*moved)(struct stream *s, struct poller_entry *entry, struct poller *p);
+    /* It has to say goodbye: a close alone would look like an abort to the other side. */
+    bool says_goodbye;
 };
 
 struct stream {
@@ -78,6 +86,17 @@ int stream_error(struct stream *s);
 /* Hands the open endpoint of `from`, registered edge-triggered with `p`, over to `to`, which keeps
  * its callback; `from` is closed then. Returns 0 or a negative errno. */
 int stream_move(struct stream *from, struct stream *to, struct poller *p);
+/* Bytes written, or of a shutdown, that the socket has not taken yet. While there are any it is not
+ * writable, and a close would lose them. */
+static inline size_t stream_staged(const struct stream *s)
+{
+    return s->ops && s->ops->staged && stream_is_open(s) ? s->ops->staged(s) : 0;
+}
+/* Must it be shut down before it is closed, for the other side to see an end? */
+static inline bool stream_says_goodbye(const struct stream *s)
+{
+    return s->ops && s->ops->says_goodbye && !s->shut;
+}
 /* Bytes written but not yet acknowledged by the other host; 0 when the system cannot tell. */
 size_t stream_unsent(const struct stream *s);
 /* TCP_NODELAY; harmless on a UNIX socket. Returns 0 or a negative errno. */

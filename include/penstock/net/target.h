@@ -8,6 +8,7 @@
 
 #include "penstock/base/addr.h"
 #include "penstock/net/account.h"
+#include "penstock/net/tls_ctx.h"
 #include "penstock/proto/proxy_protocol.h"
 
 enum { TARGET_HOPS_MAX = 16 };
@@ -17,6 +18,7 @@ enum hop_kind { HOP_SOCKS5, HOP_HTTP };
 /* A proxy on the way, as written in "socks5://user:password@host:port". Owns its texts. */
 struct hop {
     enum hop_kind kind;
+    bool tls; /* it is spoken with over TLS */
     struct endpoint endpoint;
     char *user, *password;   /* decoded; both NULL without a login */
     struct account *account; /* a reference; NULL: nobody counts */
@@ -34,18 +36,23 @@ struct target_options {
     struct addr source;      /* source address for dialling; AF_UNSPEC: the listener's choice */
     uint64_t timeout_ms;     /* for this target, within the whole; 0: its share of that */
     struct account *account; /* of the endpoint; a reference; NULL: nobody counts */
+    struct tls_client *tls;  /* TLS with the upstream, behind all hops; a reference; NULL: none */
+    char *tls_name;          /* whom its certificate must be for; NULL: the endpoint's host */
+    struct tls_client *via_tls; /* TLS with hops that want it; a reference */
 };
 
 struct target {
     struct endpoint endpoint;
+    bool tls;                       /* written as tls://host:port */
     struct target_options *options; /* NULL without any; owned */
 };
 
-/* The word of a scheme: "socks5", "http". */
-const char *hop_kind_name(enum hop_kind kind);
-/* Parses "socks5://[user:password@]host[:port]" or "http://…" (ports 1080 and 3128 may be left out;
- * user and password are percent-decoded). 0; or -EINVAL or -ENOMEM with a message in `why`, which
- * never shows the login, and *out empty. */
+/* The word of its scheme: "socks5", "http", "socks5+tls", "https". */
+const char *hop_scheme(const struct hop *h);
+/* Parses "socks5://[user:password@]host[:port]", "http://…", or the same over TLS, "socks5+tls://…"
+ * and "https://…" (ports 1080, 3128, 1080 and 443 may be left out; user and password are
+ * percent-decoded). 0; or -EINVAL or -ENOMEM with a message in `why`, which never shows the login,
+ * and *out empty. */
 int hop_parse(const char *text, struct hop *out, char *why, size_t why_cap);
 void hop_deinit(struct hop *h);
 /* "socks5://10.0.0.1:1080", without the login. Returns `buf`. */
@@ -69,6 +76,16 @@ void target_options_clear_tlvs(struct target_options *o);
 /* Whether the options fit the endpoint and each other. 0, or -EINVAL with a message in `why`. */
 int target_check(const struct target *t, char *why, size_t why_cap);
 void target_deinit(struct target *t);
+
+/* Is there TLS without a client to speak it: tls://, or a hop? */
+bool target_lacks_tls(const struct target *t);
+/* Gives it `client` (held) where that is missing. 0 or -ENOMEM. */
+int target_give_tls(struct target *t, struct tls_client *client);
+/* The name that the upstream's certificate must be for, and what is asked for by SNI; NULL for a
+ * UNIX socket without one. Returns `buf` or a text of the target. */
+const char *target_tls_name(const struct target *t, char *buf, size_t cap);
+/* The same of a hop. */
+const char *hop_tls_name(const struct hop *h, char *buf, size_t cap);
 
 /* What is connected to first: the first hop, or the target itself. */
 const struct endpoint *target_first(const struct target *t);

@@ -11,6 +11,7 @@
 #include "penstock/base/log.h"
 #include "penstock/net/dial.h"
 #include "penstock/net/relay.h"
+#include "penstock/net/tls_ctx.h"
 #include "penstock/proxy/targets.h"
 
 /* Limits; 0 switches one off. What happens at each is in docs/operations.md. */
@@ -20,6 +21,7 @@ struct config_limits {
     uint32_t rate;       /* new connections a second; more wait in the backlog */
     uint64_t up_bytes;   /* bytes a second, client to upstream, of each connection */
     uint64_t down_bytes; /* the same, upstream to client */
+    uint32_t handshakes; /* TLS handshakes of the listener at once; more clients are reset */
 };
 
 /* Deadlines in milliseconds; 0 switches one off. */
@@ -50,6 +52,7 @@ struct config_listener {
     struct config_timeouts timeouts;
     struct config_socket socket;
     struct dial_socket dial_socket; /* the same towards the upstream: config_settle() */
+    struct tls_server *tls;         /* TLS with clients; one reference; NULL: none */
     enum relay_choice relay;        /* auto, copy or splice */
     size_t policy;                  /* number of its policy in each worker's policy_set */
 };

@@ -26,6 +26,7 @@ struct worker;
 /* X(NAME, text) */
 #define CONN_STATES(X)                                                                             \
     X(ACCEPT, "accept hook")                                                                       \
+    X(TLS, "TLS handshake of the client")                                                          \
     X(CONNECT, "connect hook")                                                                     \
     X(DIAL, "dialling")                                                                            \
     X(FAILED, "failed hook")                                                                       \
@@ -97,6 +98,8 @@ struct conn {
     bool ending;                     /* reason is set; closing now or when `serving` is over */
     bool serving;                    /* its relays are being pumped: closing is put off */
     bool script_failed;              /* a data hook raised */
+    bool shaking;                    /* counted in its listener's handshakes */
+    bool asking;                     /* TLS: the sni hook is asked */
     char detail[VERDICT_REASON_MAX]; /* further word for the access log */
 };
 

@@ -33,8 +33,9 @@ struct listener {
     atomic_ullong refused;   /* clients over the limit per client */
     uv_mutex_t rate_lock;
     struct rate rate;
-    atomic_ullong seq; /* connections accepted so far */
-    atomic_uint conns; /* connections now */
+    atomic_ullong seq;      /* connections accepted so far */
+    atomic_uint conns;      /* connections now */
+    atomic_uint handshakes; /* TLS handshakes now */
     atomic_ullong
         limited; /* times a limit was reached: a series of pauses, or one client refused */
     char *path;  /* a UNIX socket that we made: removed at the end, while it is still this one */

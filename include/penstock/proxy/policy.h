@@ -17,10 +17,12 @@ struct conn;
 struct conn_info;
 struct loop;
 struct policy;
+struct tls_cert;
 
 /* X(NAME, lua name) in the order of a connection's life. */
 #define POLICY_HOOKS(X)                                                                            \
     X(ACCEPT, "accept")                                                                            \
+    X(SNI, "sni")                                                                                  \
     X(CONNECT, "connect")                                                                          \
     X(FAILED, "failed")                                                                            \
     X(CONNECTED, "connected")                                                                      \
@@ -41,6 +43,7 @@ enum verdict_kind {
     VERDICT_DIAL,     /* use `targets` */
     VERDICT_DENY,     /* end the client: `reason`, `reset`, `hang_ms` */
     VERDICT_REPLY,    /* send `reply` to the client and end */
+    VERDICT_CERT,     /* HOOK_SNI: show `cert`; VERDICT_DENY: refuse the handshake */
     VERDICT_ERROR,    /* the script failed (already logged): fail closed */
 };
 
@@ -53,6 +56,7 @@ struct verdict {
     bool reset;                      /* VERDICT_DENY: end with RST instead of FIN */
     uint64_t hang_ms;                /* VERDICT_DENY: keep the client waiting that long first */
     struct buf reply;                /* VERDICT_REPLY: taken over by the connection */
+    struct tls_cert *cert;           /* VERDICT_CERT: one reference, taken over */
 };
 
 enum policy_step {

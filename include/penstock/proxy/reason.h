@@ -6,6 +6,8 @@
 #define CLOSE_REASONS(X)                                                                           \
     X(EOF, "eof", "both sides ended cleanly")                                                      \
     X(RESET, "reset", "one side aborted")                                                          \
+    X(TLS, "tls", "TLS failed; detail says why")                                                   \
+    X(TRUNCATED, "truncated", "TLS of one side was cut off without a goodbye")                     \
     X(TIMEOUT, "timeout", "a deadline passed; detail names it")                                    \
     X(REFUSED, "refused", "the last destination tried refused the connection")                     \
     X(UNREACHABLE, "unreachable", "the last destination tried cannot be reached")                  \

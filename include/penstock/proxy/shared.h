@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include "penstock/net/tls_ctx.h"
 #include "penstock/proxy/buckets.h"
 #include "penstock/proxy/metrics.h"
 #include "penstock/proxy/pool.h"
@@ -30,6 +31,8 @@ int shared_buckets(struct shared *s, const char *name, const struct buckets_limi
 /* The pool of that name. Its servers are there as long as somebody holds them. */
 int shared_pool(struct shared *s, const char *name, struct pool **out);
 
+/* The keys of TLS session tickets. */
+struct tls_tickets *shared_tickets(struct shared *s);
 /* All metrics. */
 struct metrics *shared_metrics(struct shared *s);
 

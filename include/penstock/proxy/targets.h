@@ -15,10 +15,10 @@ struct targets {
     struct target items[];
 };
 
-/* Parses "host:port[,host:port…]" (comma list, tried in order); `port_offset` is added to the port
- * of items that carry a port range (mapping 9000-9010 to 9000-9010); range lengths are the caller's
- * to check, see targets_range(). Returns a list with one reference, or NULL with a message in
- * `why`. */
+/* Parses "host:port[,tls://host:port…]" (comma list, tried in order); `port_offset` is added to the
+ * port of items that carry a port range (mapping 9000-9010 to 9000-9010); range lengths are the
+ * caller's to check, see targets_range(). Returns a list with one reference, or NULL with a message
+ * in `why`. */
 struct targets *targets_parse(const char *text, unsigned port_offset, char *why, size_t why_cap);
 
 /* Number of ports in the port range of `text`'s items: 1 when none has a range; 0 with a message in
@@ -32,6 +32,11 @@ int targets_join(struct targets **list, struct targets *more);
  * 0; or -ENOMEM or -EINVAL (they do not fit a target) with a message in `why`. */
 int targets_set_options(struct targets *t, const struct target_options *options, char *why,
                         size_t why_cap);
+
+/* Is there TLS in it (tls://, a proxy behind TLS) without a client to speak it? */
+bool targets_lack_tls(const struct targets *t);
+/* Gives it `client` (held) where that is missing; nobody else has the list. 0 or -ENOMEM. */
+int targets_give_tls(struct targets *t, struct tls_client *client);
 
 struct targets *targets_hold(struct targets *t);
 /* Drops one reference, frees at the last; NULL is fine. */

@@ -1,0 +1,90 @@
+/* What contexts of both sides have in common: versions, ciphers, lists that users write. */
+#include "penstock/net/tls_ctx.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <openssl/err.h>
+
+#include "tls_ctx_priv.h"
+#include "penstock/base/err.h"
+
+/* AEAD with forward secrecy only. The order is the server's where the client shows no wish of its
+ * own for ChaCha20: without AES in hardware that is much faster. */
+#define CIPHERS_1_2                                                                                \
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"     \
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+#define CIPHERS_1_3 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+#define GROUPS "X25519:P-256:P-384"
+
+enum {
+    READ_AHEAD = 65536 + 1024, /* four records in one read */
+    ALPN_NAME_MAX = 255,
+};
+
+const char *tls_last_error(void)
+{
+    const char *text = ERR_reason_error_string(ERR_peek_error());
+    ERR_clear_error();
+    return text ? text : "unknown error";
+}
+
+SSL_CTX *tls_ctx_new(const SSL_METHOD *method, enum tls_version min)
+{
+    SSL_CTX *ctx = SSL_CTX_new(method);
+    if (!ctx)
+        return NULL;
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
+    bool good =
+        SSL_CTX_set_min_proto_version(ctx, min == TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1 &&
+        SSL_CTX_set_cipher_list(ctx, CIPHERS_1_2) == 1 &&
+        SSL_CTX_set_ciphersuites(ctx, CIPHERS_1_3) == 1 &&
+        SSL_CTX_set1_groups_list(ctx, GROUPS) == 1;
+    if (good)
+        return ctx;
+    SSL_CTX_free(ctx);
+    return NULL;
+}
+
+__attribute__((format(printf, 3, 4))) int tls_refuse(char *why, size_t why_cap, const char *fmt,
+                                                     ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(why, why_cap, fmt, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+/* "h2,http/1.1" as RFC 7301 has it, into `out` of TLS_ALPN_MAX bytes. The length, or -EINVAL. */
+int tls_alpn_wire(const char *list, unsigned char *out, char *why, size_t why_cap)
+{
+    size_t used = 0;
+    for (const char *at = list;; at++) {
+        size_t len = strcspn(at, ",");
+        if (len == 0 || len > ALPN_NAME_MAX)
+            return tls_refuse(why, why_cap, "\"%s\" is no list of protocols; write h2,http/1.1",
+                              list);
+        if (used + 1 + len > TLS_ALPN_MAX)
+            return tls_refuse(why, why_cap, "a list of protocols has at most %d bytes",
+                              TLS_ALPN_MAX - 1);
+        out[used++] = (unsigned char)len;
+        memcpy(out + used, at, len);
+        used += len;
+        at += len;
+        if (!*at)
+            return (int)used;
+    }
+}
+
+int tls_check_alpn(const char *list, char *why, size_t why_cap)
+{
+    unsigned char wire[TLS_ALPN_MAX];
+    int n = tls_alpn_wire(list, wire, why, why_cap);
+    return n < 0 ? n : 0;
+}
