@@ -426,7 +426,10 @@ enum tls_progress tls_step(struct stream *s)
         s->err = t->err;
         return TLS_FAILED;
     }
-    return what == SSL_ERROR_NONE ? established(s, t) : TLS_WAITS;
+    if (what == SSL_ERROR_NONE)
+        return established(s, t);
+    s->readable = false; /* until more comes */
+    return TLS_WAITS;
 }
 
 const char *tls_asked_name(const struct stream *s)

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "penstock/base/err.h"
 #include "lib_pool.h"
+#include "lib_tls.h"
 
 #define EXAMPLE "{ \"host:port\", via = \"socks5://10.0.0.1:1080\", timeout = 4 }"
 
@@ -196,17 +198,46 @@ static void read_timeout(struct reading *r)
     r->making->options->timeout_ms = ms;
 }
 
-static _Noreturn void refuse_tls(struct reading *r)
+static void read_tls(struct reading *r)
 {
-    complain_of_option(r, "tls", "TLS to an upstream is not in this version");
+    char why[600];
+    struct tls_client *client;
+    const char *name;
+    struct target_options *o = r->making->options;
+    int top = lua_gettop(r->L);
+    if (lib_tls_client(r->L, top, &client, &name, why, sizeof why))
+        complain_of_option(r, "tls", why);
+    tls_client_drop(o->tls); /* of the server that this is written for */
+    o->tls = tls_client_hold(client);
+    free(o->tls_name);
+    o->tls_name = name ? strdup(name) : NULL;
+    if (name && !o->tls_name)
+        complain_of_memory(r);
+    lua_settop(r->L, top);
+}
+
+static void read_via_tls(struct reading *r)
+{
+    char why[600];
+    struct tls_client *client;
+    const char *name;
+    int top = lua_gettop(r->L);
+    if (lib_tls_client(r->L, top, &client, &name, why, sizeof why))
+        complain_of_option(r, "via_tls", why);
+    if (name)
+        complain_of_option(r, "via_tls", "a proxy's certificate is for its host: leave out name");
+    tls_client_drop(r->making->options->via_tls);
+    r->making->options->via_tls = tls_client_hold(client);
+    lua_settop(r->L, top);
 }
 
 static const struct option {
     const char *name;
     void (*read)(struct reading *r);
-} options[] = {{"proxy", read_proxy}, {"tlv", read_tlv},         {"via", read_via},
-               {"bind", read_bind},   {"timeout", read_timeout}, {"tls", refuse_tls}};
-enum { N_OPTIONS = sizeof options / sizeof options[0], N_KNOWN = N_OPTIONS - 1 };
+} options[] = {{"tls", read_tls},        {"proxy", read_proxy}, {"tlv", read_tlv},
+               {"via", read_via},        {"bind", read_bind},   {"timeout", read_timeout},
+               {"via_tls", read_via_tls}};
+enum { N_OPTIONS = sizeof options / sizeof options[0] };
 
 /* Pushes the option that the key on the top was meant to be, nil when none is near. */
 static void push_nearest(lua_State *L)
@@ -218,8 +249,8 @@ static void push_nearest(lua_State *L)
         return;
     }
     lua_pushvalue(L, -3);
-    lua_createtable(L, N_KNOWN, 0); // stack: key, loaded, nearest, key, names
-    for (int i = 0; i < N_KNOWN; i++) {
+    lua_createtable(L, N_OPTIONS, 0); // stack: key, loaded, nearest, key, names
+    for (int i = 0; i < N_OPTIONS; i++) {
         lua_pushstring(L, options[i].name);
         lua_rawseti(L, -2, i + 1);
     }
@@ -240,7 +271,7 @@ static _Noreturn void complain_of_key(struct reading *r)
     const char *near = lua_tostring(L, -1);
     luaL_error(L,
                "%s a destination with the option \"%s\"%s%s%s, which is not known; options are "
-               "proxy, tlv, via, bind and timeout",
+               "tls, proxy, tlv, via, via_tls, bind and timeout",
                r->what, key, near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
     __builtin_unreachable();
 }
@@ -281,6 +312,22 @@ static void read_options(struct reading *r)
 
 /* ---- destinations ---- */
 
+/* tls:// without a word on how. */
+static void give_tls(struct reading *r, const char *text)
+{
+    char why[600];
+    struct tls_client *client;
+    const char *name;
+    int top = lua_gettop(r->L);
+    if (!targets_lack_tls(r->making->part))
+        return;
+    if (lib_tls_client(r->L, 0, &client, &name, why, sizeof why))
+        luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
+    if (targets_give_tls(r->making->part, client))
+        complain_of_memory(r);
+    lua_settop(r->L, top);
+}
+
 /* Adds the addresses of the text on the top, with the options read before, if any. */
 static void add_text(struct reading *r)
 {
@@ -293,6 +340,7 @@ static void add_text(struct reading *r)
     m->part = targets_parse(text, 0, why, sizeof why);
     if (!m->part || targets_set_options(m->part, m->options, why, sizeof why))
         luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
+    give_tls(r, text);
     target_options_free(m->options);
     m->options = NULL;
     struct targets *part = m->part;

@@ -152,6 +152,13 @@ static int config_option(lua_State *L)
     return push_answer(L, err, why);
 }
 
+/* check_destination(value): raises when it makes no sense, before the first client would tell */
+static int config_check_destination(lua_State *L)
+{
+    targets_drop(destination_read(L, 1, "ps.listen: to is"));
+    return 0;
+}
+
 /* note_file(path): it has been read while loading */
 static int config_note_file(lua_State *L)
 {
@@ -165,8 +172,13 @@ static int config_note_file(lua_State *L)
 void lib_config_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"set_main", config_set_main}, {"add_policy", config_add_policy}, {"listen", config_listen},
-        {"option", config_option},     {"note_file", config_note_file},   {NULL, NULL},
+        {"set_main", config_set_main},
+        {"add_policy", config_add_policy},
+        {"listen", config_listen},
+        {"option", config_option},
+        {"note_file", config_note_file},
+        {"check_destination", config_check_destination},
+        {NULL, NULL},
     };
     // stack: …, core
     lua_pushlightuserdata(L, vm);

@@ -11,6 +11,7 @@
 
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
+#include "lib_tls.h"
 #include "script_priv.h"
 #include "socket_priv.h"
 
@@ -22,6 +23,7 @@ static const char type_name[] = "penstock.conn";
     X(seq)                                                                                         \
     X(listener)                                                                                    \
     X(client)                                                                                      \
+    X(tls)                                                                                         \
     X(upstream)                                                                                    \
     X(mode)                                                                                        \
     X(bytes_up)                                                                                    \
@@ -76,6 +78,8 @@ static void push_upstream(lua_State *L, struct conn *c)
     lua_createtable(L, 0, 3);
     set_string(L, "name", t ? t->endpoint.text : "-");
     set_string(L, "addr", addr_format(&c->upstream_addr, text, sizeof text));
+    if (lib_tls_push_info(L, &c->upstream))
+        lua_setfield(L, -2, "tls");
     if (n_hops == 0)
         return;
     lua_createtable(L, (int)n_hops, 0); // stack: …, upstream, via
@@ -111,6 +115,8 @@ static void push_kept(lua_State *L, struct script_conn *s, enum field field)
         push_client(L, c);
     else if (field == FIELD_upstream && c && c->connected_ns)
         push_upstream(L, c);
+    else if (field == FIELD_tls && c && lib_tls_push_info(L, &c->client))
+        ;
     else
         return; // stack: …, env, nil
     lua_pushvalue(L, 2);
@@ -132,6 +138,7 @@ static void push_field(lua_State *L, struct script_conn *s, enum field field)
     case FIELD_log:
     case FIELD_client:
     case FIELD_upstream:
+    case FIELD_tls:
         push_kept(L, s, field);
         return;
     default:

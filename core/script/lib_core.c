@@ -8,6 +8,7 @@
 
 #include "penstock/base/units.h"
 #include "script_priv.h"
+#include "lib_tls.h"
 #include "socket_priv.h"
 #include "text_priv.h"
 
@@ -249,6 +250,13 @@ static int core_current_conn(lua_State *L)
     return 1;
 }
 
+/* is_loading() -> whether the file runs */
+static int core_is_loading(lua_State *L)
+{
+    lua_pushboolean(L, vm_of(L)->loading);
+    return 1;
+}
+
 /* is_retired() -> whether the VM gets no new connections */
 static int core_is_retired(lua_State *L)
 {
@@ -307,6 +315,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
         {"check_stack", core_check_stack},
         {"wall_clock", core_wall_clock},
         {"current_conn", core_current_conn},
+        {"is_loading", core_is_loading},
         {"is_retired", core_is_retired},
         {"is_over_budget", core_is_over_budget},
         {"pid", core_pid},
@@ -335,6 +344,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lib_stream_open(L, vm);
     lib_socket_open(L, vm);
     lib_conn_io_open(L, vm);
+    lib_tls_open(L, vm);
     lib_shared_push(L, vm);
     lib_log_push(L, 0);
     lua_setfield(L, -2, "log");

@@ -79,12 +79,17 @@ static void on_timer(struct timer *timer)
     close_now(container_of(timer, struct script_socket, timer));
 }
 
+static bool has_unsent(const struct script_socket *k)
+{
+    return relay_held(&k->out) || stream_staged(&k->stream);
+}
+
 /* Closes once what was written has gone. */
 static void close_softly(struct script_socket *k)
 {
     if (k->connected)
         relay_flush(&k->out);
-    if (!k->connected || !relay_held(&k->out) || k->out.state != RELAY_OPEN) {
+    if (!k->connected || !has_unsent(k) || k->out.state != RELAY_OPEN) {
         close_now(k);
         return;
     }
@@ -103,7 +108,7 @@ static void pump(struct script_socket *k)
     relay_pump(&k->out);
     if (k->s && k->s->writer && k->out.state == RELAY_BROKEN)
         sched_wake(k->s->writer);
-    if (!k->s && k->connected && (!relay_held(&k->out) || k->out.state != RELAY_OPEN))
+    if (!k->s && k->connected && (!has_unsent(k) || k->out.state != RELAY_OPEN))
         close_now(k);
 }
 
@@ -358,7 +363,7 @@ static int socket_park(lua_State *L)
     struct script_socket *k = s->socket;
     uint64_t idle_ms = (uint64_t)lua_tonumber(L, 2);
     bool good = k && k->connected && !k->stream.err && !k->stream.eof && !s->reader && !s->writer &&
-                !relay_held(&k->out) && !buf_len(&k->in.unread);
+                !has_unsent(k) && !buf_len(&k->in.unread);
     if (!good) {
         lua_pushnil(L);
         return 1;

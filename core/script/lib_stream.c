@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "penstock/base/err.h"
+#include "lib_tls.h"
 #include "socket_priv.h"
 #include "stream_priv.h"
 
@@ -219,6 +220,8 @@ static bool has_had_its_share(struct script_stream *s)
  * it must wait. `pause`: a script that reads on and on gives others a turn. */
 static int try_read(lua_State *L, struct script_stream *s, bool pause)
 {
+    if (s->op.kind == READ_TLS)
+        return lib_tls_shake(L, s);
     bool straight = s->op.kind == READ_SOME || s->op.kind == READ_VIEW;
     for (;;) {
         bool ended = source_ended(s);

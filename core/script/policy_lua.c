@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "penstock/base/err.h"
+#include "penstock/net/tls.h"
+#include "penstock/net/tls_cert.h"
 #include "script_priv.h"
 
 static const char *const hook_names[HOOK_COUNT] = {
@@ -43,6 +45,10 @@ static struct script_conn *push_hook(lua_State *L, struct task *t)
 static int push_decide(lua_State *L, struct task *t)
 {
     push_hook(L, t);
+    if (t->hook == HOOK_SNI) {
+        lua_pushstring(L, tls_asked_name(&t->conn->client));
+        return 2; // stack: hook, conn, name
+    }
     if (t->hook != HOOK_FAILED)
         return 1;
     char text[256];
@@ -185,6 +191,7 @@ static enum policy_step wait_for(struct task *t)
 static void drop_verdict(struct verdict *v)
 {
     targets_drop(v->targets);
+    tls_cert_drop(v->cert);
     buf_deinit(&v->reply);
 }
 
@@ -225,6 +232,7 @@ static void on_waited(struct task *t, enum task_end end)
 
 static const struct task_ops hook_ops[HOOK_COUNT] = {
     [HOOK_ACCEPT] = {"accept hook", push_decide, finish_decide, on_waited},
+    [HOOK_SNI] = {"sni hook", push_decide, finish_decide, on_waited},
     [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited},
     [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited},
     [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited},

@@ -341,6 +341,7 @@ struct vm {
     struct list closing;    /* struct script_conn: to be closed once Lua is left */
     struct list dirty, dirty_sockets; /* struct script_conn, script_socket: hooks have put bytes
                                          there that are not yet written */
+    struct list tls;                  /* contexts, by what they were made of (lib_tls.c) */
     struct list ready;                /* struct task: to be started, woken or cancelled */
     struct loop_task run_ready;
     bool active;      /* it serves: not while loading */

@@ -30,6 +30,7 @@ enum read_kind {
     READ_PEEK,      /* `max` bytes, not consumed */
     READ_PEEK_LINE, /* a line, not consumed */
     READ_VIEW,      /* as READ_SOME, not made into a string */
+    READ_TLS,       /* nothing: the end of a TLS handshake */
     READ_PARSED,    /* what `parse` makes of it, not consumed */
 };
 

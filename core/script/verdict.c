@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "lib_pool.h"
+#include "lib_tls.h"
+#include "penstock/net/tls_cert.h"
 
 #define DESTINATION                                                                                \
     "a destination (\"host:port\", \"unix:/path\", a table with options, a server of a pool, a "   \
@@ -97,6 +99,12 @@ static void read_destination(lua_State *L, struct task *t)
     lua_pop(L, 1);
 }
 
+static void read_cert(lua_State *L, struct verdict *v)
+{
+    v->cert = tls_cert_hold(lib_tls_cert_at(L, 1));
+    v->kind = VERDICT_CERT;
+}
+
 void verdict_read(lua_State *L, struct task *t)
 {
     bool dials = t->hook == HOOK_CONNECT || t->hook == HOOK_FAILED;
@@ -104,9 +112,13 @@ void verdict_read(lua_State *L, struct task *t)
 
     if (type == LUA_TNIL || t->hook == HOOK_SERVE)
         t->extra->verdict.kind = VERDICT_CONTINUE;
+    else if (t->hook == HOOK_SNI && lib_tls_cert_at(L, 1))
+        read_cert(L, &t->extra->verdict);
+    else if (type == LUA_TBOOLEAN && t->hook == HOOK_SNI && !lua_toboolean(L, 1))
+        t->extra->verdict.kind = VERDICT_DENY;
     else if (type == LUA_TBOOLEAN && t->hook == HOOK_ACCEPT)
         t->extra->verdict.kind = lua_toboolean(L, 1) ? VERDICT_CONTINUE : VERDICT_DENY;
-    else if (type == LUA_TTABLE && is_of(L, t->vm->deny_meta))
+    else if (type == LUA_TTABLE && t->hook != HOOK_SNI && is_of(L, t->vm->deny_meta))
         verdict_read_deny(L, 1, &t->extra->verdict);
     else if (dials && type == LUA_TTABLE && is_of(L, t->vm->reply_meta))
         read_reply(L, &t->extra->verdict);

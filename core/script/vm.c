@@ -7,6 +7,7 @@
 
 #include "lua_modules.h"
 #include "penstock/proxy/shared.h"
+#include "lib_tls.h"
 #include "script_priv.h"
 #include "socket_priv.h"
 
@@ -185,6 +186,7 @@ static struct vm *vm_new(const struct script_options *options)
     list_init(&vm->dirty_sockets);
     list_init(&vm->sockets);
     list_init(&vm->ready);
+    list_init(&vm->tls);
     list_init(&vm->run_ready.node);
     report_init(vm);
     seed_random(vm, options->seed);
@@ -248,6 +250,7 @@ void vm_free(struct vm *vm)
     sched_deinit(vm);
     heap_close_state(&vm->heap, vm->L);
     policy_lua_free_all(vm);
+    lib_tls_deinit(vm);
     shared_free(vm->own_shared);
     free(vm);
 }

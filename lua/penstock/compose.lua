@@ -5,7 +5,7 @@ local nearest = require "penstock.nearest"
 local compose = {}
 
 -- In the order of a connection's life.
-compose.hooks = { "accept", "connect", "failed", "connected", "handshake", "data", "filter", "serve", "close" }
+compose.hooks = { "accept", "sni", "connect", "failed", "connected", "handshake", "data", "filter", "serve", "close" }
 
 local known = {}
 for _, name in ipairs(compose.hooks) do known[name] = true end
@@ -45,7 +45,6 @@ local function check_filter(what, filter)
 end
 
 local function check_hook(what, key, hook)
-  if key == "sni" then fail("%s: the hook \"sni\" needs TLS, which this version does not have yet", what) end
   if not known[key] then
     fail("%s: unknown hook %s%s; the hooks are %s", what, quoted(key), hint(key, compose.hooks),
       table.concat(compose.hooks, ", "))
@@ -171,14 +170,14 @@ local function check_serve(what, result, has_target, serves)
   end
 end
 
--- compose.policy(value, options) -> one table of functions for C: accept, connect, failed, connected, handshake, serve,
--- close, and data (where one data hook is all there is) or the pipelines up and down, lists of { kind =, f = }.
+-- compose.policy(value, options) -> one table of functions for C: accept, sni, connect, failed, connected, handshake,
+-- serve, close, and data (where one data hook is all there is) or the pipelines up and down, lists of { kind =, f = }.
 -- `value` is a policy, a list, or nil. options.what begins each message; options.target says that a destination is
 -- configured; options.choose is a function(conn) that chooses it, after the connect hooks.
 function compose.policy(value, options)
   local what, policies, result = options.what, {}, {}
   if value ~= nil then flatten(what, value, policies, 1) end
-  for _, name in ipairs { "accept", "failed", "connected" } do
+  for _, name in ipairs { "accept", "sni", "failed", "connected" } do
     result[name] = first_decision(collect(policies, name))
   end
   local connects, serves = collect(policies, "connect"), collect(policies, "serve")

@@ -5,10 +5,11 @@ local error, pairs, type = error, pairs, type
 local timeout_call = "conn:timeout{ idle = 60, half_closed = 10 }"
 local timeout_keys = { "connect", "handshake", "first_byte", "idle", "half_closed", "life" }
 
--- install(ps, core, time_ms)
-return function(ps, core, time_ms)
+-- install(ps, core, time_ms, starttls)
+return function(ps, core, time_ms, starttls)
   local conn, task = core.conn, core.task
-  local methods = {}
+  -- conn:starttls(side, options): TLS with the client or the upstream from here on.
+  local methods = { starttls = starttls }
 
   local function waiting(f)
     return function(self, a)

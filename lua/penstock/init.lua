@@ -66,7 +66,7 @@ end
 local stream_methods = require "penstock.stream"(core)
 require "penstock.tasks"(ps, core, time_ms)
 require "penstock.tcp"(ps, core, stream_methods, time_ms)
-require "penstock.conn"(ps, core, time_ms)
+require "penstock.conn"(ps, core, time_ms, require "penstock.tls"(ps, core, stream_methods))
 require "penstock.shared"(ps, core, time_ms)
 require "penstock.pool"(ps, core, time_ms)
 local finish = require "penstock.listen"(ps, core)

@@ -15,7 +15,8 @@ local listen_keys = {
 -- Key -> the option of the command line that means the same.
 local groups = {
   limits = {
-    conns = "max-conns-listener", per_ip = "max-per-ip", rate = "max-rate", up = "rate-up", down = "rate-down",
+    handshakes = "max-handshakes", conns = "max-conns-listener", per_ip = "max-per-ip", rate = "max-rate",
+    up = "rate-up", down = "rate-down",
   },
   timeouts = {
     connect = "connect-timeout", handshake = "handshake-timeout", first_byte = "first-byte-timeout",
@@ -30,7 +31,7 @@ local options_of_process = {
   "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
   "access_log", "jit", "seed",
 }
-local planned = { tls = true, accept_proxy = true }
+local planned = { accept_proxy = true }
 
 -- Where what belongs that was written at the wrong place.
 local function moved(key)
@@ -47,6 +48,17 @@ local function keys_of(t)
   local list = {}
   for key in pairs(t) do list[#list + 1] = key end
   table.sort(list)
+  return list
+end
+
+-- Of numbers and texts, numbers first.
+local function keys_of_any(t)
+  local list = {}
+  for key in pairs(t) do list[#list + 1] = key end
+  table.sort(list, function(a, b)
+    if type(a) == type(b) then return a < b end
+    return type(a) == "number"
+  end)
   return list
 end
 
@@ -83,6 +95,64 @@ local function unknown(call, key, names)
     ("; it has %s"):format(table.concat(names, ", ")))
 end
 
+-- ---- TLS with clients ----
+
+local tls_call = 'tls = { cert = "cert.pem", key = "key.pem" }'
+local tls_keys = { "cert", "key", "client_ca", "client", "alpn", "min", "sni" }
+
+local function tls_text(options, key, label)
+  local value = options[key]
+  if key == "min" and type(value) == "number" then value = ("%.1f"):format(value) end
+  if key == "alpn" and type(value) == "table" then value = table.concat(value, ",") end
+  if value ~= nil and (type(value) ~= "string" or value == "") then
+    fail("%s.%s is a text%s", label, key, key == "alpn" and " or a list of texts" or "")
+  end
+  return value
+end
+
+-- A certificate and its key, both files.
+local function add_cert(settings, options, label)
+  local cert, key = tls_text(options, "cert", label), tls_text(options, "key", label)
+  if not cert then fail("%s.cert is missing: %s", label, tls_call) end
+  add(settings, "tls-cert", cert, label .. ".cert")
+  if key then add(settings, "tls-key", key, label .. ".key") end
+end
+
+local function add_named(settings, name, value, label)
+  if type(value) ~= "table" then fail('%s is { cert = "a.pem", key = "a.key" }', label) end
+  for key in pairs(value) do
+    if key ~= "cert" and key ~= "key" then unknown(label, key, { "cert", "key" }) end
+  end
+  if type(name) == "number" then return add_cert(settings, value, label) end -- for the names in it
+  local cert, key = tls_text(value, "cert", label), tls_text(value, "key", label)
+  if not cert then fail("%s.cert is missing", label) end
+  if (cert .. (key or "")):find(",", 1, true) then fail("%s: the name of a file has no comma in it", label) end
+  add(settings, "tls-sni", key and ("%s=%s,%s"):format(name, cert, key) or ("%s=%s"):format(name, cert), label)
+end
+
+local function add_tls(settings, options)
+  local label = "ps.listen: tls"
+  if options == nil then return end
+  if type(options) ~= "table" then fail("%s is a %s, but must be a table: %s", label, type(options), tls_call) end
+  for key in pairs(options) do
+    local known = false
+    for _, name in ipairs(tls_keys) do known = known or key == name end
+    if not known then unknown(label, key, tls_keys) end
+  end
+  add_cert(settings, options, label)
+  local sni = options.sni or {}
+  if type(sni) ~= "table" then fail('%s.sni is a table: { ["a.lab"] = { cert = …, key = … } }', label) end
+  local names = keys_of_any(sni)
+  for _, name in ipairs(names) do
+    add_named(settings, name, sni[name], ("%s.sni[%q]"):format(label, tostring(name)))
+  end
+  local others = { client_ca = "tls-client-ca", client = "tls-client-cert", alpn = "tls-alpn", min = "tls-min" }
+  for key, option in pairs(others) do
+    local text = tls_text(options, key, label)
+    if text then add(settings, option, text, label .. "." .. key) end
+  end
+end
+
 local function settings_of(options)
   local settings = {}
   for group, names in pairs(groups) do
@@ -104,6 +174,7 @@ local function settings_of(options)
       add(settings, option, value, label)
     end
   end
+  add_tls(settings, options.tls)
   return settings
 end
 
@@ -149,6 +220,16 @@ local function target_of(to)
   if plain then return table.concat(to, ","), nil end
   if next(to) == nil then fail('ps.listen: to is an empty list; write to = "host:port", or leave it out') end
   return nil, function() return to end -- destinations with options are read as those of a connect hook
+end
+
+-- A table without servers of pools in it: what is wrong with it can be told while the file loads.
+local function is_plain(to)
+  if type(to) ~= "table" then return type(to) ~= "userdata" and type(to) ~= "function" end
+  if is_pool(to) then return false end
+  for _, value in pairs(to) do
+    if not is_plain(value) then return false end
+  end
+  return true
 end
 
 local function check_name(name, names)
@@ -249,6 +330,7 @@ return function(ps, core)
     local number = core.add_policy(policy, describe(options.policy, context), pass)
     local ok, why = core.listen(options.name, binds, to, settings, number)
     if not ok then fail("%s", why) end
+    if choose and is_plain(options.to) then core.check_destination(options.to) end
     say("listen", options.name or "-", table.concat(binds, ","), to or "-", number, say_settings(settings))
   end
 
