@@ -80,8 +80,10 @@ static void report_failure(struct dial *d)
         result.err = d->last_err; /* ours to mend, so keep the exact word */
     if (result.err == PS_EDNS)
         result.why = d->dns_why;
-    if (result.err == PS_ETLS && d->via)
+    if (result.err == PS_ETLS && d->via) {
         result.why = d->via->tls_why;
+        result.advice = d->via->tls_advice;
+    }
     result.hop = d->via && d->via->why[0] ? d->via->why : NULL;
     end(d);
     d->done(d->arg, &result);

@@ -35,6 +35,7 @@ struct tls {
     struct tls_cert *chosen;   /* tls_choose(); held */
     char *name;                /* asked for by the client, or of the server; NULL: none */
     const char *why;           /* static storage; NULL: nothing is wrong */
+    const char *advice;        /* what may help; static storage or NULL */
     int err;                   /* of reading, once it has failed; kept */
     uint8_t state;             /* enum state */
     bool ask;                  /* the owner chooses the certificate */
@@ -173,7 +174,7 @@ static int breaks(struct tls *t, int err, const char *why)
     return t->err;
 }
 
-static const char *verify_reason(const struct tls *t)
+static const char *verify_reason(struct tls *t)
 {
     long result = SSL_get_verify_result(t->ssl);
     switch (result) {
@@ -183,12 +184,12 @@ static const char *verify_reason(const struct tls *t)
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-        return t->client ? "its certificate is not signed by a trusted authority (give its CA by "
-                           "--tls-ca, or its fingerprint by --tls-pin)"
-                         : "the client's certificate is not signed by the CA that was given";
+        t->advice = "no trusted authority has signed it: give its CA, or pin its fingerprint";
+        return "untrusted certificate";
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return "its certificate is for another name (--tls-name says which name is expected)";
+        t->advice = "the name that is expected can be given";
+        return "certificate for another name";
     default:
         return X509_verify_cert_error_string(result);
     }
@@ -205,13 +206,13 @@ static int failed(struct tls *t)
         ERR_clear_error();
         return breaks(t, t->state == ESTABLISHED ? PS_ETRUNCATED : PS_ETLS,
                       t->state == ESTABLISHED ? "ended without close_notify"
-                                              : "the other side ended the handshake");
+                                              : "ended in the handshake");
     }
     const char *why = NULL;
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
         why = verify_reason(t);
     if (reason == SSL_R_HTTP_REQUEST)
-        why = "plain HTTP where TLS was expected";
+        why = "plain HTTP on a TLS port";
     if (!why && e == 0)
         why = "out of memory";
     const char *last = tls_last_error();
@@ -222,6 +223,12 @@ const char *tls_why(const struct stream *s)
 {
     const struct tls *t = tls_of(s);
     return t && t->why ? t->why : "";
+}
+
+const char *tls_advice(const struct stream *s)
+{
+    const struct tls *t = tls_of(s);
+    return t ? t->advice : NULL;
 }
 
 /* ---- the handshake ---- */
@@ -391,7 +398,7 @@ static enum tls_progress established(struct stream *s, struct tls *t)
 {
     X509 *cert = t->client ? SSL_get0_peer_certificate(t->ssl) : NULL;
     if (t->client && !tls_client_knows(t->client, cert)) {
-        s->err = breaks(t, PS_ETLS, "its certificate is not one of those that are pinned");
+        s->err = breaks(t, PS_ETLS, "certificate is not pinned");
         return TLS_FAILED;
     }
     t->state = ESTABLISHED;
@@ -524,13 +531,16 @@ static ssize_t tls_peek(struct stream *s, void *buf, size_t n)
 /* Encrypts n bytes and gives them to the socket; what that does not take is staged. */
 static int write_portion(struct tls *t, const char *bytes, size_t n, size_t *put)
 {
-    struct buf *records = &t->loop->records;
+    /* The stream below may be TLS and use that memory, too. */
+    struct buf *records = t->lower.ops ? &t->staged : &t->loop->records;
     buf_consume(records, buf_len(records));
     t->out = records;
     int good = SSL_write_ex(t->ssl, bytes, n, put);
     t->out = &t->staged;
     if (!good)
         return failed(t);
+    if (records == &t->staged)
+        return flush(t);
     int err = give(t, records);
     if (!err && buf_len(records))
         err = buf_append(&t->staged, buf_bytes(records), buf_len(records));

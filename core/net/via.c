@@ -312,6 +312,7 @@ static int tls_failed(struct via *v, struct stream *s)
     if (!all_hops_done(v))
         return fail(v, err, "TLS failed: %s", why);
     v->tls_why = why;
+    v->tls_advice = tls_advice(s);
     return err;
 }
 
@@ -350,7 +351,7 @@ int via_start(struct via *v, struct loop *loop, const struct target *t,
 {
     via_stop(v);
     v->why[0] = '\0';
-    v->tls_why = NULL;
+    v->tls_why = v->tls_advice = NULL;
     v->loop = loop;
     v->plain = loop->options.vnet;
     v->target = t;

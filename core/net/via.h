@@ -38,7 +38,7 @@ struct via {
     bool beyond;           /* it has answered that what is behind it cannot be reached */
     bool shaking;          /* TLS: the handshake has begun */
     bool plain;            /* no TLS, whatever the target says: a network without bytes to hide */
-    const char *tls_why;   /* why the upstream's TLS failed; NULL: it has not */
+    const char *tls_why, *tls_advice; /* of the upstream's TLS that has failed; else NULL */
     char why[VIA_WHY_MAX]; /* which hop failed and why; "" */
 };
 

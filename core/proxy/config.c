@@ -50,6 +50,24 @@ void config_deinit(struct config *c)
     *c = (struct config){0};
 }
 
+static bool dials_tls(const struct targets *t)
+{
+    for (size_t i = 0; t && i < t->n; i++) {
+        const struct target_options *o = t->items[i].options;
+        if (o && (o->tls || o->via_tls))
+            return true;
+    }
+    return false;
+}
+
+bool config_has_tls(const struct config *c)
+{
+    for (size_t i = 0; i < c->n_listeners; i++)
+        if (c->listeners[i].tls || dials_tls(c->listeners[i].to))
+            return true;
+    return false;
+}
+
 void config_settle(struct config *c)
 {
     for (size_t i = 0; i < c->n_listeners; i++) {

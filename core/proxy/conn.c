@@ -563,10 +563,11 @@ static void on_dialled(void *arg, const struct dial_result *result)
         char text[ADDR_TEXT_MAX];
         const char *why = result->hop ? result->hop : result->why;
         conn_note_failure(c, result);
-        log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s", conn_listener_name(c),
-                 c->targets->items[c->target].endpoint.text,
+        log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s%s%s%s",
+                 conn_listener_name(c), c->targets->items[c->target].endpoint.text,
                  addr_format(&result->address, text, sizeof text), err_text(result->err),
-                 why ? ": " : "", why ? why : "");
+                 why ? ": " : "", why ? why : "", result->advice ? " (" : "",
+                 result->advice ? result->advice : "", result->advice ? ")" : "");
         conn_set_state(c, CONN_FAILED);
         conn_decide(c, HOOK_FAILED);
         return;

@@ -90,8 +90,9 @@ static void reload(struct server *s)
     char why[WHY_MAX] = "";
     struct version v;
     s->began_ns = clock_now_ns();
-    if (!s->version.config->policy) {
-        log_warn("%s: nothing to load again: there is no policy and no configuration file",
+    if (!s->version.config->policy && !config_has_tls(s->version.config)) {
+        log_warn("%s: nothing to load again: there is no policy, no configuration file and no "
+                 "certificate",
                  s->wanted_by);
         return;
     }

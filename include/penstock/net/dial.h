@@ -55,6 +55,7 @@ struct dial_result {
                             tried; AF_UNSPEC when none was */
     const char *why;     /* PS_EDNS: what the resolver said; PS_ETLS: what is wrong with it; static
                             storage, else NULL */
+    const char *advice;  /* what may help against that; static storage or NULL */
     const char *hop;     /* which proxy on the way failed and why, "socks5 10.0.0.1:1080: wrong user
                             or password"; valid during the call; else NULL */
 };

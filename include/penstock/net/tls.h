@@ -38,6 +38,8 @@ const char *tls_asked_name(const struct stream *s);
 void tls_choose(struct stream *s, struct tls_cert *cert, bool refuse);
 /* Why it failed, "" when it has not: a phrase without the other side's bytes in it. */
 const char *tls_why(const struct stream *s);
+/* What may help, for people; NULL when nothing is known to. */
+const char *tls_advice(const struct stream *s);
 
 enum { TLS_ALPN_MAX = 256 };
 

@@ -89,6 +89,8 @@ void config_drop(struct config *c);
 void config_init(struct config *c);
 void config_deinit(struct config *c);
 
+/* Does it have files of TLS, with clients or upstreams, that may change? */
+bool config_has_tls(const struct config *c);
 /* Derives what follows from other fields, once all are set. */
 void config_settle(struct config *c);
 
