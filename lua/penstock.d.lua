@@ -10,9 +10,52 @@
 ---@alias penstock.Hop string | penstock.Server
 
 ---An address with options.
+---TLS with an upstream. Chain and name are checked unless pin or insecure says otherwise.
+---@class penstock.TlsDial
+---@field ca? string file or folder of the authorities that are trusted; default: the system's
+---@field name? string whom the certificate must be for; default: the destination's host
+---@field pin? string | string[] SHA-256 fingerprints of certificates
+---@field cert? string file of what is shown to an upstream that asks for a certificate
+---@field key? string file of its key
+---@field alpn? string | string[] protocols to offer, the best first
+---@field min? "1.2" | "1.3" | number
+---@field insecure? boolean take any certificate
+
+---TLS with clients. Names of files in PEM.
+---@class penstock.TlsAccept
+---@field cert string the certificate, then what leads to its root
+---@field key? string its key; default: in the same file
+---@field sni? table<string | integer, { cert: string, key: string? }> more certificates, by the name that clients ask for
+---@field client_ca? string authorities that clients' certificates come from
+---@field client? "require" | "request"
+---@field alpn? string | string[] protocols, the best first
+---@field min? "1.2" | "1.3" | number
+
+---A certificate with its key, for the sni hook.
+---@class penstock.Certificate
+
+---What a TLS connection has agreed on.
+---@class penstock.Tls
+---@field version string "TLSv1.3"
+---@field cipher string "TLS_AES_128_GCM_SHA256"
+---@field sni? string the server name asked for
+---@field alpn? string the protocol chosen
+---@field resumed boolean a session was resumed
+---@field verified boolean the other side's certificate was asked for, is there, and has been checked
+---@field peer? penstock.TlsPeer the other side's certificate
+
+---@class penstock.TlsPeer
+---@field subject string "CN=alice,O=lab"
+---@field issuer string
+---@field names string[] subject alternative names: "DNS:a.lab", "IP:192.0.2.1", "email:…", "URI:…"
+---@field serial string hexadecimal
+---@field fingerprint string SHA-256, 64 hexadecimal digits
+
 ---@class penstock.Target
 ---@field [1] penstock.Address | penstock.Server | penstock.Pool
 ---@field via? penstock.Hop | penstock.Hop[] proxies on the way, in the order in which they are reached
+---@field tls? boolean | penstock.TlsDial TLS with the upstream
+---@field via_tls? penstock.TlsDial of the proxies that are spoken with over TLS
 ---@field proxy? "v1" | "v2" begin with a header of the PROXY protocol
 ---@field tlv? table<integer, string> options in the header of version 2, by type
 ---@field bind? string source address
@@ -33,7 +76,7 @@
 
 ---The fixed words for what can fail.
 ---@alias penstock.Error
----| "timeout" | "refused" | "unreachable" | "reset" | "dns" | "tls" | "eof" | "too_long" | "denied" | "limit"
+---| "timeout" | "refused" | "unreachable" | "reset" | "dns" | "tls" | "truncated" | "eof" | "too_long" | "denied" | "limit"
 ---| "closed" | "system"
 
 ---Why a connection ended.
@@ -66,6 +109,7 @@
 ---@field name string the destination as it was written: "db.internal:5432"
 ---@field addr string the address that was connected: "10.0.0.5:5432"; of the first proxy, when there are any
 ---@field via? penstock.Hop[] proxies on the way, without their logins
+---@field tls? penstock.Tls
 
 ---@class penstock.Mode
 ---@field up "copy" | "splice" | "lua"
@@ -77,6 +121,7 @@
 ---@field seq integer count on its listener, over all workers, from 1
 ---@field listener string name of its listener
 ---@field client penstock.Client
+---@field tls penstock.Tls? nil without TLS with the client
 ---@field upstream penstock.Upstream? nil until connected
 ---@field mode penstock.Mode how each direction is relayed now
 ---@field bytes_up integer bytes taken from the client
@@ -85,6 +130,14 @@
 ---@field ctx table free for the policy's own values
 ---@field log penstock.Log lines that carry the connection's id
 local Conn = {}
+
+---TLS with a side from here on; in the handshake hook, and in serve for the client. Waits for the handshake.
+---@param side "client" | "upstream"
+---@param options? penstock.TlsAccept | penstock.TlsDial
+---@return true? ok
+---@return penstock.Error? err
+---@return string? phrase
+function Conn:starttls(side, options) end
 
 ---Sets a tag of the access line; the same key again replaces it.
 ---@param key string a word of letters, digits, and _ . -
@@ -274,6 +327,15 @@ function Stream:finish() end
 ---@class penstock.Socket: penstock.Stream
 local Socket = {}
 
+---Begins TLS; the certificate is checked unless `verify` is false.
+---@param session? nil
+---@param name? string | penstock.TlsDial
+---@param verify? boolean
+---@return true? ok
+---@return penstock.Error? err
+---@return string? phrase
+function Socket:sslhandshake(session, name, verify) end
+
 ---@param host string or "unix:/path"
 ---@param port? integer
 ---@param options? { pool: string? }
@@ -369,6 +431,7 @@ function Signal:wait(time) end
 ---What a policy file returns. Every hook may wait.
 ---@class penstock.Policy
 ---@field accept? fun(conn: penstock.Conn): (nil | boolean | penstock.Deny)
+---@field sni? fun(conn: penstock.Conn, name: string): (nil | false | penstock.Certificate)
 ---@field connect? fun(conn: penstock.Conn): (nil | penstock.Destination | penstock.Deny | penstock.Reply)
 ---@field failed? fun(conn: penstock.Conn, dest: string, err: penstock.Error, detail: string): (nil | penstock.Destination | penstock.Deny | penstock.Reply)
 ---@field connected? fun(conn: penstock.Conn): (nil | penstock.Deny)
@@ -612,6 +675,7 @@ function ps.metrics() end
 function ps.pool(options) end
 
 ---@class penstock.Limits
+---@field handshakes? integer TLS handshakes at once
 ---@field conns? integer connections at once
 ---@field per_ip? integer connections at once of one client
 ---@field rate? integer new connections a second
@@ -635,6 +699,7 @@ function ps.pool(options) end
 ---@field name? string one word
 ---@field policy? penstock.Policies
 ---@field on_error? "close" | "pass"
+---@field tls? penstock.TlsAccept
 ---@field limits? penstock.Limits
 ---@field timeouts? penstock.Timeouts
 ---@field nodelay? boolean
@@ -644,6 +709,11 @@ function ps.pool(options) end
 ---@field backlog? integer
 ---@field bind_source? string
 ---@field mode? "auto" | "copy" | "splice"
+
+---A certificate and its key, from files in PEM. Only while the file loads.
+---@param options { cert: string, key: string? }
+---@return penstock.Certificate
+function ps.certificate(options) end
 
 ---A listener. Only while the file loads.
 ---@param listener penstock.Listener

@@ -11,6 +11,7 @@
 
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
+#include "penstock/proxy/config.h"
 #include "lib_tls.h"
 #include "script_priv.h"
 #include "socket_priv.h"
@@ -91,6 +92,15 @@ static void push_upstream(lua_State *L, struct conn *c)
     lua_setfield(L, -2, "via");
 }
 
+/* Pushes nil for a connection without. */
+static void push_tls(lua_State *L, struct conn *c)
+{
+    if (c->config->tls && conn_loop(c)->options.vnet)
+        lib_tls_push_virtual(L);
+    else if (!lib_tls_push_info(L, &c->client))
+        lua_pushnil(L);
+}
+
 static void push_mode(lua_State *L, struct conn *c)
 {
     lua_createtable(L, 0, 2);
@@ -115,10 +125,12 @@ static void push_kept(lua_State *L, struct script_conn *s, enum field field)
         push_client(L, c);
     else if (field == FIELD_upstream && c && c->connected_ns)
         push_upstream(L, c);
-    else if (field == FIELD_tls && c && lib_tls_push_info(L, &c->client))
-        ;
+    else if (field == FIELD_tls && c)
+        push_tls(L, c);
     else
         return; // stack: …, env, nil
+    if (lua_isnil(L, -1))
+        return;
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
     lua_rawset(L, -5); // stack: …, env, nil, value

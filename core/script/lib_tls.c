@@ -435,6 +435,15 @@ static void set_peer(lua_State *L, const struct stream *s)
     lua_pop(L, 1);
 }
 
+void lib_tls_push_virtual(lua_State *L)
+{
+    lua_createtable(L, 0, 4);
+    set_text(L, "version", "TLSv1.3");
+    set_text(L, "cipher", "TLS_AES_128_GCM_SHA256");
+    set_flag(L, "resumed", false);
+    set_flag(L, "verified", false);
+}
+
 bool lib_tls_push_info(lua_State *L, const struct stream *s)
 {
     struct tls_info info;

@@ -22,6 +22,9 @@ int lib_tls_client(lua_State *L, int index, struct tls_client **client, const ch
 struct tls_cert *lib_tls_cert_at(lua_State *L, int index);
 /* Pushes what an open TLS stream has agreed on; false, and nothing is pushed, when it is none. */
 bool lib_tls_push_info(lua_State *L, const struct stream *s);
+/* Pushes what a client of a virtual network, where no TLS is spoken, has where its listener ends
+ * TLS: no name, no protocol, no certificate. May raise. */
+void lib_tls_push_virtual(lua_State *L);
 /* READ_TLS: goes on with the handshake of the stream's source. As try_read() in lib_stream.c. */
 int lib_tls_shake(lua_State *L, struct script_stream *s);
 

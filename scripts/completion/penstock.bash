@@ -20,7 +20,13 @@ _penstock_value() {
     case $1 in
     -p | --policy) _penstock_policies ;;
     --send-proxy) _penstock_words "v1 v2" ;;
-    --via) _penstock_words "socks5:// http://" ;;
+    --via) _penstock_words "socks5:// http:// socks5+tls:// https://" ;;
+    --tls-client-cert) _penstock_words "none request require" ;;
+    --tls-min | --tls-dial-min) _penstock_words "1.2 1.3" ;;
+    --tls-alpn | --tls-dial-alpn) _penstock_words "h2 http/1.1 h2,http/1.1" ;;
+    --tls-cert | --tls-key | --tls-client-ca | --tls-ca | --tls-dial-cert | --tls-dial-key | --tls-via-ca)
+        _penstock_files
+        ;;
     --lua-modules) _penstock_words "cjson lpeg cjson,lpeg" ;;
     --mode) _penstock_words "auto copy splice" ;;
     --workers) _penstock_words "auto 1 2 4 8" ;;
@@ -36,7 +42,7 @@ _penstock_value() {
         --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
     --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
-        --bind-source | --resolver) ;; # a number or an address: nothing to offer
+        --bind-source | --resolver | --max-handshakes | --tls-name | --tls-pin | --tls-sni) ;; # a number or an address: nothing to offer
     *) return 1 ;;
     esac
 }
@@ -86,6 +92,9 @@ _penstock() {
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \
+            --tls-cert --tls-key --tls-sni --tls-client-ca --tls-client-cert --tls-alpn --tls-min --max-handshakes \
+            --tls --tls-ca --tls-name --tls-pin --tls-insecure --tls-dial-cert --tls-dial-key --tls-dial-alpn \
+            --tls-dial-min --tls-via-ca \
             --bind-source --via --send-proxy --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
             --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \

@@ -4,6 +4,7 @@
 local lfs = require "lfs"
 local e2e = require "tests.e2e.support.case"
 local snippets = require "tests.e2e.support.snippets"
+local tls = require "tests.e2e.support.tls"
 local case, sys = e2e.case, e2e.sys
 
 local third_party = lfs.currentdir() .. "/build/third-party/usr/share/lua/5.1"
@@ -18,13 +19,24 @@ local function documents()
   return list
 end
 
+-- The files of TLS that documents speak of are made, in the case's folder.
+local function with_files(t, text)
+  for name in text:gmatch "/etc/penstock/([%w_]+)%.pem" do
+    if not sys.read_file(t:folder() .. "/" .. name .. ".pem") then
+      local made = tls.certificate(t:folder(), name)
+      sys.write_file(t:folder() .. "/" .. (name == "cert" and "key.pem" or name .. ".key"), sys.read_file(made.key))
+    end
+  end
+  return (text:gsub("/etc/penstock/", t:folder() .. "/"))
+end
+
 -- Puts what the block may load beside it: the document's named blocks, and the examples.
 local function lay_out(t, all)
   for name in lfs.dir "examples" do
     if name:find "%.lua$" and not name:find "_spec%.lua$" then t:file(name, sys.read_file("examples/" .. name)) end
   end
   for _, s in ipairs(all) do
-    if s.name and s.kind ~= "spec" then t:file(s.name, s.text) end
+    if s.name and s.kind ~= "spec" then t:file(s.name, with_files(t, s.text)) end
   end
 end
 
@@ -116,7 +128,7 @@ local function drive_really(t, s)
   if s.kind == "config" then
     text = text:gsub('bind = "[^"]*"', 'bind = "127.0.0.1:0"'):gsub('to = "[^"]*"', ('to = %q'):format(server.address))
   end
-  local path = t:file("live.lua", text)
+  local path = t:file("live.lua", with_files(t, text))
   local p = t:penstock(arguments(s, path, "127.0.0.1:0", server.address), { env = environment })
   if #s.wire == 0 then return end
   local sides = { client = t:connect(p) }
@@ -132,7 +144,7 @@ end
 
 local function try(t, s, all)
   lay_out(t, all)
-  local path = t:file(s.kind == "spec" and "block_spec.lua" or s.name or "block.lua", s.text)
+  local path = t:file(s.kind == "spec" and "block_spec.lua" or s.name or "block.lua", with_files(t, s.text))
   if s.kind == "spec" then
     local status, err, out = t:run { "test", path }
     expect_success(status, err, out)

@@ -136,7 +136,8 @@ describe("TLS with upstreams", function()
   case("goes on to the next target when a handshake fails, and tells why when none is left", function(t)
     local cert, other = tls.certificate(t:folder(), "db"), tls.certificate(t:folder(), "other")
     local one, two = t:listen(), t:listen()
-    local p = t:penstock { "--tls-ca", cert.cert, "127.0.0.1:0", ("tls://%s,tls://%s"):format(one.address, two.address) }
+    local p = t:penstock { "--tls-ca", cert.cert, "127.0.0.1:0",
+      ("tls://%s,tls://%s"):format(one.address, two.address) }
     local client, first = t:connect(p), tls.server(t:accept(one), other)
     first:try_handshake()
     local second = tls.server(t:accept(two), cert):handshake()

@@ -107,6 +107,20 @@ describe("TLS in policies", function()
     assert.equal("TLSv1.3/CN=db/DNS:db", p:access().tls)
   end)
 
+  case("speaks TLS with the proxies of a destination", function(t)
+    local cert, hop = tls.certificate(t:folder(), "localhost"), t:listen()
+    local p = start(t, [[
+      return { connect = function()
+        return { "db.lab:5432", via = "https://localhost:$PORT", via_tls = { ca = "$C" } }
+      end }]], { "127.0.0.1:0", "-" }, { C = cert.cert, PORT = tostring(hop.port) })
+    local client, proxy = t:connect(p), tls.server(t:accept(hop), cert):handshake()
+    local request = ""
+    while not request:find("\r\n\r\n", 1, true) do request = request .. assert(proxy:receive()) end
+    assert.matches("^CONNECT db.lab:5432 HTTP/1.1\r\n", request)
+    proxy:send "HTTP/1.1 200 OK\r\n\r\nhello"
+    client:expect "hello"
+  end)
+
   case("begins TLS with either side in a handshake hook", function(t)
     local cert = tls.certificate(t:folder(), "localhost")
     local server = t:listen()
@@ -124,12 +138,12 @@ describe("TLS in policies", function()
         upstream:write(first, " over TLS\r\n")
         conn:tag("both", conn.tls.version .. "/" .. conn.upstream.tls.version)
       end }]], { "127.0.0.1:0", "localhost:" .. server.port }, { C = cert.cert, K = cert.key })
-    local socket, upstream_socket = t:connect(p), nil
+    local socket = t:connect(p)
     socket:expect("220 hello\r\n"):send "STARTTLS\r\n"
     socket:expect "220 go\r\n"
     local client = tls.client(socket):handshake()
     client:send "EHLO\r\n"
-    upstream_socket = t:accept(server)
+    local upstream_socket = t:accept(server)
     upstream_socket:expect("STARTTLS\r\n"):send "220 go\r\n"
     local upstream = tls.server(upstream_socket, cert):handshake()
     upstream:expect "EHLO over TLS\r\n"
@@ -214,8 +228,10 @@ describe("TLS in policies", function()
       [with_tls "{ cert = 5 }"] = "tls.cert is a text",
       [with_tls '{ cert = "$A", kee = 1 }'] = 'no option "kee", did you mean "key"',
       [with_tls '{ cert = "/none.pem" }'] = 'tls: cannot read "/none.pem"',
-      [with_tls '{ cert = "$A", key = "$K", client = "maybe" }'] = '"maybe" is not known; write none, request or require',
-      [with_tls '{ cert = "$A", key = "$K", sni = { ["a b"] = { cert = "$A", key = "$K" } } }'] = '"a b" is no server name',
+      [with_tls '{ cert = "$A", key = "$K", client = "maybe" }'] =
+        '"maybe" is not known; write none, request or require',
+      [with_tls '{ cert = "$A", key = "$K", sni = { ["a b"] = { cert = "$A", key = "$K" } } }'] =
+        '"a b" is no server name',
       [with_tls '{ cert = "$A", key = "$K", sni = { ["a.lab"] = { key = "$K" } } }'] = "cert is missing",
       ['ps.certificate { cert = "/none.pem" }'] = 'ps.certificate: cannot read "/none.pem"',
       ['ps.certificate { certt = "x" }'] = 'did you mean "cert"',
@@ -223,7 +239,8 @@ describe("TLS in policies", function()
         'option "tls" makes no sense: cannot read "/none.pem"',
     }
     for text, right in pairs(wrong) do
-      local file = t:file("w.lua", 'local ps = require "penstock"\n' .. (text:gsub("%$(%w+)", { A = a.cert, K = a.key })))
+      text = text:gsub("%$(%w+)", { A = a.cert, K = a.key })
+      local file = t:file("w.lua", 'local ps = require "penstock"\n' .. text)
       local p = t:start { "run", file }
       assert.same({ text, 2 }, { text, p:wait() })
       assert.is_truthy(p.err:find(right, 1, true), p.err)

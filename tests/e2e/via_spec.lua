@@ -270,7 +270,8 @@ describe("destinations of hooks:", function()
   -- What is wrong, and what the error says.
   local wrong = {
     ['{ "a:1", prxy = "v1" }'] = 'option "prxy" %(did you mean "proxy"%?%), which is not known',
-    ['{ "a:1", sausage = 1 }'] = 'option "sausage", which is not known; options are tls, proxy, tlv, via, via_tls, bind and timeout',
+    ['{ "a:1", sausage = 1 }'] =
+      'option "sausage", which is not known; options are tls, proxy, tlv, via, via_tls, bind and timeout',
     ['{ "a:1", tls = "yes" }'] = 'write tls = true, or tls = {',
     ['{ "a:1", tls = { cat = "x" } }'] = 'it has no option "cat"; options are ca, name, cert, key',
     ['{ "a:1", tls = { ca = "/nonexistent.pem" } }'] = 'cannot read "/nonexistent.pem": No such file',

@@ -97,8 +97,8 @@ end
 -- An authority.
 function tls.ca(folder, name)
   local file = folder .. "/" .. name
-  run(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout %s.key -out %s.pem -days 30 -subj " ..
-    "'/CN=%s'"):format(file, file, name))
+  run(("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout %s.key -out %s.pem -days 30 " ..
+    "-subj /CN=%s"):format(file, file, name))
   return { cert = file .. ".pem", key = file .. ".key" }
 end
 
