@@ -732,6 +732,7 @@ function ps.listen(listener) end
 ---@field log_file? string
 ---@field access_log? string
 ---@field jit? true
+---@field user? string "penstock" or "penstock:ssl-cert"
 ---@field seed? integer
 
 ---Options of the process; those of the command line win. Only while the file loads.

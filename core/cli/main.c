@@ -17,6 +17,7 @@
 #include "penstock/cli/load.h"
 #include "penstock/cli/options.h"
 #include "penstock/cli/pid_file.h"
+#include "penstock/cli/privileges.h"
 #include "penstock/cli/test_command.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
@@ -66,10 +67,23 @@ static void ignore_signals(void)
     signal(SIGUSR1, SIG_IGN);
 }
 
+/* Sockets, keys and logs are open: nothing else needs root. */
+static int drop_privileges(const struct config *config, const struct privileges *user, char *why)
+{
+    int err = config->user ? privileges_drop(user) : 0;
+    if (err)
+        snprintf(why, WHY_MAX, "cannot become the user %s: %s", config->user, err_text(err));
+    return err;
+}
+
 static enum exit_status run_bound(const struct config *config, struct load_args *args,
-                                  struct server *server, char *why)
+                                  struct server *server, const struct privileges *user, char *why)
 {
     if (config->pid_file && pid_file_write(config->pid_file, why, WHY_MAX)) {
+        report(config, why);
+        return EXIT_FAILED;
+    }
+    if (drop_privileges(config, user, why)) {
         report(config, why);
         return EXIT_FAILED;
     }
@@ -89,7 +103,14 @@ static enum exit_status serve(struct version *version, struct load_args *args)
     char why[WHY_MAX] = "";
     struct config *config = config_hold(version->config);
     struct server *server;
+    struct privileges user;
     enum exit_status status = EXIT_FAILED;
+    if (config->user && privileges_find(config->user, &user, why, sizeof why)) {
+        report(config, why);
+        version_deinit(version);
+        config_drop(config);
+        return EXIT_WRONG;
+    }
     int err = server_new(version, &server);
     if (err) {
         snprintf(why, sizeof why, "cannot start: %s", err_text(err));
@@ -98,7 +119,7 @@ static enum exit_status serve(struct version *version, struct load_args *args)
         report(config, why);
         server_free(server);
     } else {
-        status = run_bound(config, args, server, why);
+        status = run_bound(config, args, server, &user, why);
         server_free(server);
     }
     config_drop(config);

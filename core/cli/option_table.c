@@ -267,6 +267,8 @@ static const struct option_type type_pin = {"a SHA-256 fingerprint in hexadecima
                                             "what openssl x509 -fingerprint -sha256 -noout shows",
                                             store_pin, NULL};
 static const struct option_type type_pem = {"a file in PEM", "ca.pem", store_text, NULL};
+static const struct option_type type_user = {"a user", "penstock or penstock:ssl-cert", store_text,
+                                             NULL};
 static const struct option_type type_host = {"a host name", "db.example", store_text, NULL};
 
 static const char *const client_cert_words[] = {[TLS_CLIENT_CERT_NONE] = "none",
@@ -406,6 +408,11 @@ static const struct option_spec table[] = {
      "halves their CPU time (default 400; 0 never)"},
     {GROUP_PROCESS, 0, "pid-file", "PATH", &type_pid_file, AT(config.pid_file), 0, 0, NULL,
      "holds the process id from when all is bound to the end"},
+
+    {GROUP_PROCESS, 0, "user", "USER[:GROUP]", &type_user, AT(config.user), 0, 0, NULL,
+     "become this user once sockets, keys and logs are open"},
+    {GROUP_PROCESS, 0, "core-dumps", NULL, &type_flag, AT(config.core_dumps), 0, 1, NULL,
+     "allow core dumps and debuggers although private keys are in memory"},
 
     {GROUP_LOGS, 0, "log", "LEVEL", &type_word, AT(log_level), 0, 0, log_level_words,
      "error, warn, info or debug (default info)"},

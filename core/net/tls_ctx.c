@@ -2,12 +2,16 @@
 #include "penstock/net/tls_ctx.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <openssl/err.h>
 
 #include "tls_ctx_priv.h"
 #include "penstock/base/err.h"
+#include "penstock/base/log.h"
 
 /* AEAD with forward secrecy only. The order is the server's where the client shows no wish of its
  * own for ChaCha20: without AES in hardware that is much faster. */
@@ -29,6 +33,28 @@ const char *tls_last_error(void)
     return text ? text : "unknown error";
 }
 
+/* ---- SSLKEYLOGFILE ---- */
+
+const char *tls_keylog_path(void)
+{
+    const char *path = secure_getenv("SSLKEYLOGFILE");
+    return path && *path ? path : NULL;
+}
+
+/* One write for each line: lines of several threads stay whole. */
+static void log_key(const SSL *ssl, const char *line)
+{
+    char text[512];
+    int n = snprintf(text, sizeof text, "%s\n", line);
+    int fd = open(tls_keylog_path(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    (void)ssl;
+    if (fd < 0)
+        return;
+    if (n > 0 && (size_t)n < sizeof text && write(fd, text, (size_t)n) != n)
+        log_debug("SSLKEYLOGFILE: a line could not be written");
+    close(fd);
+}
+
 SSL_CTX *tls_ctx_new(const SSL_METHOD *method, enum tls_version min)
 {
     SSL_CTX *ctx = SSL_CTX_new(method);
@@ -38,6 +64,8 @@ SSL_CTX *tls_ctx_new(const SSL_METHOD *method, enum tls_version min)
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                               SSL_MODE_RELEASE_BUFFERS);
+    if (tls_keylog_path())
+        SSL_CTX_set_keylog_callback(ctx, log_key);
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
     bool good =

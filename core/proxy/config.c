@@ -44,6 +44,7 @@ void config_deinit(struct config *c)
     free(c->policy);
     free(c->resolver);
     free(c->pid_file);
+    free(c->user);
     free(c->lua_modules);
     free((void *)c->log.file);
     free((void *)c->log.access_file);

@@ -29,7 +29,7 @@ local options_of_listener = {
 }
 local options_of_process = {
   "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
-  "access_log", "jit", "seed",
+  "access_log", "jit", "seed", "user",
 }
 local planned = { accept_proxy = true }
 

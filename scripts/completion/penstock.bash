@@ -27,6 +27,7 @@ _penstock_value() {
     --tls-cert | --tls-key | --tls-client-ca | --tls-ca | --tls-dial-cert | --tls-dial-key | --tls-via-ca)
         _penstock_files
         ;;
+    --user) mapfile -t COMPREPLY < <(compgen -u -- "$cur") ;;
     --lua-modules) _penstock_words "cjson lpeg cjson,lpeg" ;;
     --mode) _penstock_words "auto copy splice" ;;
     --workers) _penstock_words "auto 1 2 4 8" ;;
@@ -96,7 +97,7 @@ _penstock() {
             --tls --tls-ca --tls-name --tls-pin --tls-insecure --tls-dial-cert --tls-dial-key --tls-dial-alpn \
             --tls-dial-min --tls-via-ca \
             --bind-source --via --send-proxy --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
-            --workers --mode --spin --gather --pid-file \
+            --user --core-dumps --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \
             -V --version -h --help"
         ;;

@@ -538,7 +538,7 @@ static void test_a_bad_value_of_any_option_is_refused_by_name(void **state)
         char line[128], name[64];
         bool any_text =
             strstr("policy pid-file access-log log-file tls-cert tls-client-ca tls-alpn tls-ca "
-                   "tls-name tls-dial-cert tls-dial-key tls-dial-alpn tls-via-ca",
+                   "tls-name tls-dial-cert tls-dial-key tls-dial-alpn tls-via-ca user",
                    table[i].name) != NULL;
         if (!table[i].arg)
             snprintf(line, sizeof line, "--%s=yes 8080 a:1", table[i].name);

@@ -17,6 +17,10 @@ struct tls_tickets;
 
 enum tls_version { TLS_1_2, TLS_1_3 };
 
+/* The file that SSLKEYLOGFILE names, to which the secrets of every session go (for Wireshark); NULL
+ * without. Not where the process has more rights than who started it. */
+const char *tls_keylog_path(void);
+
 /* ---- session tickets (RFC 5077; RFC 8446 section 4.6.1) ---- */
 
 /* Keys of session tickets: new ones every two hours, the last ones are still taken. One for the

@@ -70,6 +70,8 @@ struct config {
     uint32_t gather_us; /* pause between rounds while only bulk transfers run; default 400 */
     char *resolver;  /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
     char *pid_file;  /* NULL: none */
+    char *user;      /* "user[:group]" to become once all is open; NULL: stay who we are */
+    bool core_dumps; /* allowed although there are private keys in memory */
     uint64_t seed;   /* of ps.random(); 0: from the system */
     bool unsafe_lua; /* open all Lua libraries to the policy */
     char *lua_modules;      /* C modules that policies may require, "cjson,lpeg"; NULL: none */
