@@ -281,7 +281,7 @@ static int flush(struct via *v, struct stream *s)
 static int say_header(struct via *v, const struct dial_proxy *from)
 {
     const struct target_options *o = v->target->options;
-    uint8_t bytes[PROXY_HEADER_MAX];
+    uint8_t bytes[PROXY_BUILD_MAX];
     struct proxy_header h = {
         .local = from->client.sa.sa_family == AF_UNSPEC, .from = from->client, .to = from->local};
     if (from->local_path)

@@ -124,7 +124,7 @@ static void read_tlv(struct reading *r)
         if (err == -ENOMEM)
             complain_of_memory(r);
         if (err)
-            complain_of_option(r, "tlv", "all together may have 2048 bytes, 3 for each head");
+            complain_of_option(r, "tlv", "all together may have 4080 bytes, 3 for each head");
         lua_pop(L, 1);
     }
 }
