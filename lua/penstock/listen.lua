@@ -1,6 +1,7 @@
 -- ps.listen{} and ps.options{}: checks their form, makes one policy of many, and hands what they say to C, which reads
 -- values as the command line does.
 local check = require "penstock.check"
+local cidr = require "penstock.cidr"
 local compose = require "penstock.compose"
 local nearest = require "penstock.nearest"
 local getinfo = debug.getinfo -- policies do not have it
@@ -31,7 +32,6 @@ local options_of_process = {
   "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
   "access_log", "jit", "seed", "user",
 }
-local planned = { accept_proxy = true }
 
 -- Where what belongs that was written at the wrong place.
 local function moved(key)
@@ -153,8 +153,45 @@ local function add_tls(settings, options)
   end
 end
 
+-- ---- PROXY headers ----
+
+local accept_proxy_call = 'accept_proxy = { from = { "10.0.0.0/8", "unix" } }'
+
+local function need_networks(what)
+  fail('ps.listen: accept_proxy %s: who sends a PROXY header says who the client is, so name the networks that are ' ..
+    'believed: %s', what, accept_proxy_call)
+end
+
+-- The networks of accept_proxy.from as one text.
+local function networks_of(from)
+  if type(from) == "string" then from = { from } end
+  if from == nil then need_networks "has no from" end
+  if type(from) ~= "table" or #from == 0 then need_networks "names no network in from" end
+  local list = {}
+  for i, text in ipairs(from) do
+    local ok, why = cidr.parse(text)
+    if not ok then fail("ps.listen: accept_proxy.from: %s", why) end
+    list[i] = text
+  end
+  for key in pairs(from) do
+    if type(key) ~= "number" then fail("ps.listen: accept_proxy.from is a list; it has the key %s", tostring(key)) end
+  end
+  return table.concat(list, ",")
+end
+
+local function add_accept_proxy(settings, value)
+  if value == nil then return end
+  if type(value) ~= "table" then need_networks(("is %s, not a table"):format(tostring(value))) end
+  for key in pairs(value) do
+    if key ~= "from" and key ~= "others" then unknown("ps.listen: accept_proxy", key, { "from", "others" }) end
+  end
+  add(settings, "accept-proxy", networks_of(value.from), "ps.listen: accept_proxy.from")
+  add(settings, "accept-proxy-others", value.others or "accept", "ps.listen: accept_proxy.others")
+end
+
 local function settings_of(options)
   local settings = {}
+  add_accept_proxy(settings, options.accept_proxy)
   for group, names in pairs(groups) do
     local values = options[group]
     if values ~= nil and type(values) ~= "table" then
@@ -371,9 +408,6 @@ return function(ps, core)
   -- ps.listen{…}: a listener.
   function ps.listen(value)
     check.keys(value, listen_call, listen_keys, 2)
-    for key in pairs(planned) do
-      if value[key] ~= nil then error(("ps.listen: %s is not in this version yet"):format(key), 2) end
-    end
     called("ps.listen", listen, value)
   end
 
