@@ -75,7 +75,8 @@ static void count_refused(const struct conn *c, const char *why)
                                             .name = "penstock_proxy_refused_total",
                                             .help = "Connections ended for their PROXY header",
                                             .labels = names,
-                                            .n_labels = 2};
+                                            .n_labels = 2,
+                                            .own = true};
     const char *listener = conn_listener_name(c);
     struct metric_label labels[] = {{listener, strlen(listener)}, {why, strlen(why)}};
     struct metric *m;
