@@ -163,7 +163,7 @@
 ---@field seq integer count on its listener, over all workers, from 1
 ---@field listener string name of its listener
 ---@field client penstock.Client
----@field proxy penstock.Proxy? nil without a PROXY header, and in accept
+---@field proxy penstock.Proxy | false | nil nil without a PROXY header; false in accept, while one is to come
 ---@field tls penstock.Tls? nil without TLS with the client
 ---@field upstream penstock.Upstream? nil until connected
 ---@field mode penstock.Mode how each direction is relayed now

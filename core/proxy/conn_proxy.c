@@ -200,7 +200,7 @@ void conn_read_proxy(struct conn *c)
         ;
 }
 
-bool conn_is_before_client(const struct conn *c)
+bool conn_awaits_proxy(const struct conn *c)
 {
     return c->state == CONN_PROXY || (c->state == CONN_ACCEPT && conn_expects_proxy(c));
 }

@@ -161,7 +161,10 @@ static void push_kept(lua_State *L, struct script_conn *s, enum field field)
         lib_log_push(L, s->id);
     else if (field == FIELD_client && c)
         push_client(L, c);
-    else if (field == FIELD_proxy && c && conn_proxy(c))
+    else if (field == FIELD_proxy && c && conn_awaits_proxy(c)) {
+        lua_pushboolean(L, 0);
+        return; // stack: …, env, nil, false
+    } else if (field == FIELD_proxy && c && conn_proxy(c))
         push_proxy(L, conn_proxy(c));
     else if (field == FIELD_upstream && c && c->connected_ns)
         push_upstream(L, c);

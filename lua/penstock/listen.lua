@@ -362,7 +362,9 @@ return function(ps, core)
     local to, choose = target_of(options.to)
     local settings, pass = settings_of(options), on_error_of(options)
     local what = ("ps.listen (%s)"):format(options.name or binds[1])
-    local context = { what = what, target = to ~= nil, choose = choose }
+    local context = {
+      what = what, target = to ~= nil, choose = choose, proxied = core.accept_proxy or options.accept_proxy ~= nil,
+    }
     local policy = for_c(compose.policy(options.policy, context))
     local number = core.add_policy(policy, describe(options.policy, context), pass)
     local ok, why = core.listen(options.name, binds, to, settings, number)
@@ -430,7 +432,7 @@ return function(ps, core)
     end
     if not config and (operands or value ~= nil) then
       check.policy(value, path)
-      local context = { what = path, target = target }
+      local context = { what = path, target = target, proxied = core.accept_proxy }
       core.set_main(for_c(compose.policy(value, context)), describe(value, context))
       if not operands and #said > 0 and next(value) ~= nil then
         fail("%s returned a policy, but the command line has no LISTEN that it would be for; give it to ps.listen{ " ..

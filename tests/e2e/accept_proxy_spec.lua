@@ -163,7 +163,8 @@ describe("conn", function()
   case("is that of the socket where the header tells no client: LOCAL, UNKNOWN, datagrams", function(t)
     local p = start_telling(t)
     for _, header in ipairs {
-      "PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", proxy.raw(0x20, 0, ""), proxy.raw(0x20, 0x11, "xyz"),
+      "PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", proxy.raw(0x20, 0, ""),
+      proxy.raw(0x20, 0x11, "xyz"),
       proxy.raw(0x21, 0, ""), proxy.raw(0x21, 0, "what means nothing"), proxy.raw(0x21, 0x12, ("x"):rep(12)),
     } do
       local client = t:connect(p):send(header)
@@ -200,8 +201,26 @@ describe("conn", function()
     local client = t:connect(p):send(V2)
     t:accept(server):close()
     client:close()
-    p:expect_end { accept = "127.0.0.1 nil", connect = "203.0.113.7", connected = "203.0.113.7",
+    p:expect_end { accept = "127.0.0.1 false", connect = "203.0.113.7", connected = "203.0.113.7",
       close = "203.0.113.7 2" }
+  end)
+
+  case("awaits its header in accept as conn.proxy == false, and ready policies judge it then", function(t)
+    local server = t:listen()
+    local policy = t:file("allow.lua", [[
+      return {
+        { accept = function(conn) conn:tag("accept", conn.proxy) end },
+        require "penstock.policy.allow" { "203.0.113.0/24", "127.0.0.3" },
+      }]])
+    local p = t:penstock { "--accept-proxy", "127.0.0.1", "-p", policy, "127.0.0.1:0", server.address }
+    t:connect(p):send(V1 .. "ping")
+    t:accept(server):expect "ping"
+    t:connect(p):send(proxy.v1("TCP4", "127.0.0.1", "10.0.0.1", "1", "2")):read_all()
+    p:expect_end({ reason = "denied", detail = "not_allowed", accept = "false" }, 1)
+    t:connect(p, { from = "127.0.0.2:0" }):read_all()
+    p:expect_end({ reason = "denied", detail = "not_allowed", accept = "-" }, 2)
+    t:connect(p, { from = "127.0.0.3:0" }):send "ping"
+    t:accept(server):expect "ping"
   end)
 
   case("has a header that came while the accept hook waited", function(t)
@@ -228,8 +247,8 @@ describe("conn", function()
         local tlv = conn.proxy.tlv
         local ssl = tlv.ssl
         return ps.reply(table.concat({ tlv.alpn, tlv[1], tlv.authority, tlv.unique_id, tlv.netns, tlv[0xE0],
-          tostring(tlv.nonsense), tostring(tlv[7]), ssl.client, ssl.verify, ssl.version, ssl.cn, ssl.cipher, ssl.sig_alg,
-          ssl.key_alg, ssl[0x30], tostring(ssl.group) }, " "))
+          tostring(tlv.nonsense), tostring(tlv[7]), ssl.client, ssl.verify, ssl.version, ssl.cn, ssl.cipher,
+          ssl.sig_alg, ssl.key_alg, ssl[0x30], tostring(ssl.group) }, " "))
       end } }]]) }
     local ssl = proxy.tlv(0x20, "\7\0\0\1\2" .. proxy.tlv(0x21, "TLSv1.3") .. proxy.tlv(0x22, "cn") ..
       proxy.tlv(0x23, "AES") .. proxy.tlv(0x24, "SHA256") .. proxy.tlv(0x25, "RSA2048") .. proxy.tlv(0x30, "?"))
@@ -324,7 +343,9 @@ describe("a connection is ended before any upstream is dialled", function()
 
   case("from an address that is not listed, where others are denied", function(t)
     local server = t:listen()
-    local p = t:penstock { "--accept-proxy", "127.0.0.2", "--accept-proxy-others", "deny", "127.0.0.1:0", server.address }
+    local p = t:penstock {
+      "--accept-proxy", "127.0.0.2", "--accept-proxy-others", "deny", "127.0.0.1:0", server.address,
+    }
     t:connect(p):expect_reset()
     p:expect_end({ reason = "proxy", detail = "not_listed" }, 1)
     t:connect(p):offer(V1):expect_reset()
@@ -516,8 +537,10 @@ describe("a chain of proxies", function()
 
   case("writes options by their names, and TLS", function(t)
     local server = t:listen()
-    local p = start_passing(t, server, [[tlv = { alpn = "h2", authority = "a.lab", unique_id = "id", [0xE0] = "x", crc32c = true,
-      netns = "ns", ssl = { client = 7, verify = 1, version = "TLSv1.3", cn = "me", cipher = "AES", [0x77] = "?" } }]])
+    local p = start_passing(t, server, [[tlv = {
+      alpn = "h2", authority = "a.lab", unique_id = "id", [0xE0] = "x",
+      crc32c = true, netns = "ns",
+      ssl = { client = 7, verify = 1, version = "TLSv1.3", cn = "me", cipher = "AES", [0x77] = "?" } }]])
     t:connect(p):send(V1 .. "ping")
     t:accept(server):expect(proxy.with_checksum(proxy.v2("203.0.113.7", 50000, "10.0.0.1", 443, proxy.tlv(1, "h2") ..
       proxy.tlv(2, "a.lab") .. proxy.tlv(3, "\0\0\0\0") .. proxy.tlv(5, "id") .. proxy.tlv(0x20, "\7\0\0\0\1" ..
@@ -561,13 +584,15 @@ describe("accept_proxy is refused", function()
     ["{ form = { '10/8' } }"] = 'did you mean "from"?',
     ["{ from = { '10.1.0.0/8' } }"] = 'has bits behind its prefix; the network is "10.0.0.0/8"',
     ["{ from = { 'db.internal' } }"] = '"db.internal" is no address or network',
-    ["{ from = { '10/8' }, others = 'reject' }"] = 'ps.listen: accept_proxy.others: "reject" is not known; write accept or deny',
+    ["{ from = { '10/8' }, others = 'reject' }"] =
+      'ps.listen: accept_proxy.others: "reject" is not known; write accept or deny',
   } do
     case("as " .. accept_proxy, function(t) expect_refusal(t, accept_proxy, message) end)
   end
 
   case("on the command line without networks", function(t)
-    for _, args in ipairs { { "--accept-proxy", "--send-proxy" }, { "--accept-proxy=" }, { "--accept-proxy", "8080" } } do
+    local option = "--accept-proxy"
+    for _, args in ipairs { { option, "--send-proxy" }, { option .. "=" }, { option, "8080" } } do
       args[#args + 1] = "127.0.0.1:9"
       local status, err = t:run(args)
       assert.equal(2, status)
@@ -581,7 +606,8 @@ describe("accept_proxy is refused", function()
   case("never where it is right: check tells who is believed", function(t)
     local status, _, out = t:run { "check", t:file("good.lua", [[
       local ps = require "penstock"
-      ps.listen { bind = "127.0.0.1:0", to = "127.0.0.1:9", accept_proxy = { from = { "10/8", "unix" }, others = "deny" } }
+      ps.listen { bind = "127.0.0.1:0", to = "127.0.0.1:9",
+        accept_proxy = { from = { "10/8", "unix" }, others = "deny" } }
     ]]) }
     assert.equal(0, status)
     assert.matches("proxy     headers from 10/8,unix; others denied", out, 1, true)
@@ -699,7 +725,8 @@ stream { server { SERVERS } }
 
   peers.case_with("nginx", "in front of penstock tells its client by proxy_protocol on", function(t)
     local p = start_telling(t)
-    local client = t:connect(start_nginx(t, ("listen 127.0.0.1:PORT; proxy_pass %s; proxy_protocol on;"):format(p.address)))
+    local servers = "listen 127.0.0.1:PORT; proxy_pass %s; proxy_protocol on;"
+    local client = t:connect(start_nginx(t, servers:format(p.address)))
     assert.equal(("client %s key 127.0.0.1, v1 by 127.0.0.1 told true, path nil, dest %s, tlv \n"):format(client.own,
       client.address), (client:read_all()))
   end)

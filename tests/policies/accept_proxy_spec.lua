@@ -64,6 +64,28 @@ describe("behind a proxy", function()
     assert.same({ "proxy", "not_listed" }, { p:client({ to = "strict", ip = "192.0.2.1" }):closed() })
   end)
 
+  local function client(to, address, ip)
+    local c = p:client { to = to, ip = ip or "192.0.2.1" }
+    if not c:closed() then c:send(address and ("PROXY TCP4 %s 10.0.0.1 1 2\r\nhello"):format(address) or "hello") end
+    return c
+  end
+
+  it("ready policies that turn away by address wait for the header, and judge others at once", function()
+    assert.same({ "denied", "not_allowed" }, { client("allow", "192.0.2.1"):closed() })
+    assert.is_nil((client("allow", "203.0.113.7"):closed()))
+    assert.same({ "denied", "not_allowed" }, { client("allow", nil, "198.51.100.1"):closed() })
+    assert.is_nil((client("allow", nil, "203.0.113.1"):closed()))
+    assert.is_nil((client("deny", "203.0.113.8"):closed()))
+    assert.same({ "denied", "denied_address" }, { client("deny", "203.0.113.7"):closed() })
+    assert.is_nil((client("rate", "203.0.113.7"):closed()))
+    assert.is_nil((client("rate", "203.0.113.8"):closed()))
+    assert.same({ "denied", "concurrent" }, { client("rate", "203.0.113.8"):closed() })
+    assert.is_nil((client("tarpit", "203.0.113.8"):closed()))
+    local held = client("tarpit", "203.0.113.7")
+    t.advance(6)
+    assert.same({ "denied", "tarpit" }, { held:closed() })
+  end)
+
   it("options go on to the upstream as they came", function()
     p:client({ to = "strict", ip = "198.51.100.9" }):send(V2 .. "hello")
     assert.equal(V2 .. "hello", u:received())

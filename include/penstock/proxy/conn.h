@@ -166,8 +166,9 @@ void conn_open_client(struct conn *c);
 void conn_pump(struct conn *c);
 /* What its PROXY header has told, NULL without one (or before it is whole). */
 const struct conn_proxy *conn_proxy(const struct conn *c);
-/* What the client sends first is not for hooks yet: a PROXY header is to come. */
-bool conn_is_before_client(const struct conn *c);
+/* A PROXY header is to come first: what the client sends is not for hooks yet, and who it is, not
+ * known. */
+bool conn_awaits_proxy(const struct conn *c);
 /* The deadlines that hold for it. */
 const struct config_timeouts *conn_timeouts(const struct conn *c);
 /* A copy of them that belongs to this connection, to change and then conn_watch_again(). NULL when
