@@ -59,11 +59,11 @@ static bool has_bits_behind(const uint8_t *bytes, unsigned n, unsigned bits)
 /* "10" in "10/8" is 10.0.0.0. */
 static void fill_up(char *ip, size_t cap)
 {
-    size_t dots = 0;
-    for (const char *c = ip; *c; c++)
-        dots += *c == '.';
-    for (; dots < 3 && strlen(ip) + sizeof ".0" <= cap; dots++)
-        strcat(ip, ".0");
+    size_t len = strlen(ip), dots = 0;
+    for (size_t i = 0; i < len; i++)
+        dots += ip[i] == '.';
+    for (; dots < 3 && len + sizeof ".0" <= cap; dots++, len += 2)
+        memcpy(ip + len, ".0", sizeof ".0");
 }
 
 static int parse_one(const char *text, struct network *out)

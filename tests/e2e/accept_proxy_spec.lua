@@ -131,6 +131,58 @@ describe("a header", function()
     client:expect_eof()
   end)
 
+  case("is found with data and an end behind it when all of that has come before it is looked at", function(t)
+    local server = t:listen()
+    local p = start(t, server)
+    for i, header in ipairs { V1, V2 } do
+      p:freeze()
+      local whole = t:connect(p):send(header .. "ping"):finish()
+      local cut = t:connect(p):send(header:sub(1, -2)):finish()
+      local aborted = t:connect(p):send(header .. "ping")
+      aborted:wait_delivered()
+      aborted:reset()
+      p:thaw()
+      local upstreams = { t:accept(server), server:try_accept(0.1) } -- the aborted one may get as far as this
+      for _, upstream in ipairs(upstreams) do
+        local text, how = upstream:read_all()
+        assert.is_true(how == "ECONNRESET" or text == "ping")
+        upstream:close()
+      end
+      whole:expect_eof()
+      cut:read_all()
+      p:access(3 * i)
+    end
+    local cuts = 0
+    for _, line in ipairs(p:access_lines()) do cuts = cuts + (line.detail == "cut" and 1 or 0) end
+    assert.equal(2, cuts)
+  end)
+
+  case("is off when hooks look at what the client sends", function(t)
+    local server = t:listen()
+    local p = t:penstock { "--accept-proxy", "127.0.0.1", "-p", t:file("look.lua", [[
+      return { connect = function(conn)
+        conn:tag("line", conn:peek_line(100))
+        conn:tag("host", conn:http_host())
+      end }]]), "127.0.0.1:0", server.address }
+    local client = t:connect(p):send(V1:sub(1, -2))
+    client:wait_delivered()
+    client:send "\nGET / HTTP/1.1\r\nHost: a.lab\r\n\r\n"
+    local upstream = t:accept(server)
+    upstream:expect "GET / HTTP/1.1\r\nHost: a.lab\r\n\r\n"
+    upstream:close()
+    client:close()
+    p:expect_end { line = "GET / HTTP/1.1", host = "a.lab" }
+  end)
+
+  case("is taken from IPv6 proxies, and of IPv4 ones that come to an IPv6 socket", function(t)
+    local server = t:listen()
+    local p = t:penstock { "--accept-proxy", "127.0.0.1,::1", "[::]:0", server.address }
+    for _, address in ipairs { "[::1]:" .. p.port, "127.0.0.1:" .. p.port } do
+      t:connect(address):send(V1 .. "ping")
+      t:accept(server):expect "ping"
+    end
+  end)
+
   case("is taken from UNIX sockets where unix is listed", function(t)
     local server = t:listen()
     local path = "unix:" .. t:folder() .. "/in.sock"
