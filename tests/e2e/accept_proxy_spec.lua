@@ -701,10 +701,9 @@ describe("a reload", function()
   end)
 end)
 
-describe("haproxy", function()
-  local function start_haproxy(t, frontend, backend)
-    local port = peers.free_port(t)
-    local config = t:file("haproxy.cfg", ([[
+local function start_haproxy(t, frontend, backend)
+  local port = peers.free_port(t)
+  local config = t:file(("haproxy-%d.cfg"):format(port), ([[
 global
   maxconn 100
 defaults
@@ -718,11 +717,12 @@ frontend f
 backend b
   server s %s
 ]]):format(port, frontend, backend))
-    local child = t:spawn { "haproxy", "-db", "-q", "-f", config }
-    peers.wait_for_listener(t, "127.0.0.1:" .. port, child)
-    return "127.0.0.1:" .. port
-  end
+  local child = t:spawn { "haproxy", "-db", "-q", "-f", config }
+  peers.wait_for_listener(t, "127.0.0.1:" .. port, child)
+  return "127.0.0.1:" .. port
+end
 
+describe("haproxy", function()
   for version, option in pairs { v1 = "send-proxy", v2 = "send-proxy-v2" } do
     peers.case_with("haproxy", "in front of penstock tells its client by " .. option, function(t)
       local p = start_telling(t)
@@ -754,6 +754,56 @@ backend b
       end } }]]):format(haproxy)) }
     t:connect(p):send(V2 .. "ping")
     t:accept(server):expect(proxy.v2("203.0.113.7", 50000, "10.0.0.1", 443, proxy.tlv(2, "a.lab")) .. "ping")
+  end)
+end)
+
+describe("TLS", function()
+  -- A certificate of its own for "a.lab", with its key: one file and two.
+  local function make_certificate(t)
+    local cert, key = t:folder() .. "/cert.pem", t:folder() .. "/key.pem"
+    peers.run(t, {
+      "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+      "-subj", "/CN=a.lab", "-keyout", key, "-out", cert,
+    })
+    return cert, key, t:file("both.pem", sys.read_file(cert) .. sys.read_file(key))
+  end
+
+  peers.case_with("openssl curl", "begins right behind the header that curl sends", function(t)
+    local cert, key = make_certificate(t)
+    local p = t:penstock { "run", t:file("tls.lua", tell .. ([[
+ps.listen { name = "tls", bind = "127.0.0.1:0", tls = { cert = "%s", key = "%s" },
+  accept_proxy = { from = "127.0.0.1" }, policy = { connect = function(conn)
+    return ps.reply("HTTP/1.0 200 OK\r\n\r\n" .. conn.tls.version .. " " .. text(conn))
+  end } }]]):format(cert, key)) }
+    local url = ("https://%s/"):format(p.address)
+    local out = peers.run(t, { "curl", "-sSk", "--haproxy-protocol", url })
+    assert.matches("^TLSv?1%.3 client 127%.0%.0%.1:%d+ key 127%.0%.0%.1, v1 by 127%.0%.0%.1 told true", out)
+    local child = t:spawn { "curl", "-sSk", url }
+    assert.is_truthy(child:wait() ~= 0)
+    p:expect_end({ reason = "proxy", detail = "missing" }, 2)
+  end)
+
+  peers.case_with("openssl haproxy", "that haproxy ended is told in tlv.ssl, and goes on behind a header", function(t)
+    local cert, key, both = make_certificate(t)
+    local p = t:penstock { "run", t:file("ssl.lua", ([[
+local ps = require "penstock"
+ps.listen { name = "told", bind = "127.0.0.1:0", accept_proxy = { from = "127.0.0.1" }, policy = {
+  connect = function(conn)
+    local ssl, name = conn.proxy.tlv.ssl, conn.proxy.tlv.authority
+    return ps.reply(("%%s %%s %%s %%s %%s\n"):format(ssl.version, ssl.cipher, ssl.client, ssl.verify, name))
+  end } }
+ps.listen { name = "tls", bind = "127.0.0.1:0", tls = { cert = "%s", key = "%s" },
+  accept_proxy = { from = "127.0.0.1" }, policy = { connect = function(conn)
+    return ps.reply(conn.tls.version .. " " .. conn.client.ip .. "\n")
+  end } }
+]]):format(cert, key)) }
+    local function ask(backend)
+      local address = start_haproxy(t, "ssl crt " .. both, backend)
+      return peers.run(t, { "openssl", "s_client", "-quiet", "-connect", address, "-servername", "a.lab" })
+    end
+    assert.matches("^TLSv1%.3 TLS_%S+ 1 0 a%.lab\n", ask(p.address ..
+      " send-proxy-v2 proxy-v2-options ssl,ssl-cipher,authority"))
+    assert.matches("1%.3 127%.0%.0%.1\n", ask(p.addresses[2] .. " send-proxy-v2 ssl verify none"))
   end)
 end)
 
