@@ -57,9 +57,50 @@
 ---@field tls? boolean | penstock.TlsDial TLS with the upstream
 ---@field via_tls? penstock.TlsDial of the proxies that are spoken with over TLS
 ---@field proxy? "v1" | "v2" begin with a header of the PROXY protocol
----@field tlv? table<integer, string> options in the header of version 2, by type
+---@field tlv? penstock.Tlv options in the header of version 2, by type or name
 ---@field bind? string source address
 ---@field timeout? penstock.Time for this destination, within the whole
+
+---Options of a PROXY header (version 2): bytes by type, 0 to 255; known types have names, too.
+---@class penstock.Tlv
+---@field [integer] string
+---@field alpn? string
+---@field authority? string the host name that the client asked for (SNI)
+---@field crc32c? string | true to be sent: true, or anything: it is computed
+---@field noop? string padding
+---@field unique_id? string
+---@field netns? string
+---@field ssl? penstock.TlvSsl
+
+---The option that tells of TLS between the client and the proxy. In conn.proxy.tlv a copy, made when it is read.
+---@class penstock.TlvSsl
+---@field [integer] string further options, by type
+---@field client? integer bits: 1 TLS, 2 a client certificate over this connection, 4 over its session
+---@field verify? integer 0: the client's certificate was verified, or there was none
+---@field version? string "TLSv1.3"
+---@field cn? string common name of the client's certificate
+---@field cipher? string
+---@field sig_alg? string of the server's certificate
+---@field key_alg? string of the server's certificate
+---@field group? string
+---@field sig_scheme? string
+---@field client_cert? string in DER
+
+---An end of a connection, as a PROXY header tells it.
+---@class penstock.ProxyEnd
+---@field ip string "10.0.0.1", "2001:db8::1", or "unix"
+---@field port integer? absent for a UNIX socket
+---@field path string? of a UNIX socket, "@name" where abstract
+
+---What the PROXY header of a connection has told; the client is in conn.client.
+---@class penstock.Proxy
+---@field version 1 | 2
+---@field ip string who sent the header: the proxy's address, or "unix"
+---@field port integer? absent for a UNIX socket
+---@field told boolean it names a client; false (LOCAL, UNKNOWN): the client is the proxy itself
+---@field path string? of the client's UNIX socket
+---@field dest penstock.ProxyEnd? what the client had connected to
+---@field tlv penstock.Tlv its options; may be changed, and given to a destination
 
 ---One destination, or a list of them, tried in order. A pool stands for the best three of its servers.
 ---@alias penstock.One penstock.Address | penstock.Target | penstock.Server | penstock.Pool
@@ -89,6 +130,7 @@
 ---| "dns"         # no destination's name could be resolved
 ---| "denied"      # a policy said no
 ---| "limit"       # a limit was reached
+---| "proxy"       # the PROXY header was missing, wrong, or from somebody who is not listed
 ---| "script"      # a hook failed
 ---| "closed"      # a policy closed it
 ---| "shutdown"    # the process ended first
@@ -121,6 +163,7 @@
 ---@field seq integer count on its listener, over all workers, from 1
 ---@field listener string name of its listener
 ---@field client penstock.Client
+---@field proxy penstock.Proxy | false | nil nil without a PROXY header; false in accept, while one is to come
 ---@field tls penstock.Tls? nil without TLS with the client
 ---@field upstream penstock.Upstream? nil until connected
 ---@field mode penstock.Mode how each direction is relayed now
@@ -693,6 +736,11 @@ function ps.pool(options) end
 ---A policy, or a list of policies that may hold lists.
 ---@alias penstock.Policies penstock.Policy | penstock.Policies[]
 
+---PROXY headers of clients.
+---@class penstock.AcceptProxy
+---@field from string | string[] networks of proxies, which must send a header and are believed: "10.0.0.0/8", "unix"
+---@field others? "accept" | "deny" clients from elsewhere: taken as they are (the default), or reset
+
 ---@class penstock.Listener
 ---@field bind string | string[] ":6379", "[::]:5432", ":9000-9010", "unix:/path", "fd:3"
 ---@field to? penstock.Destination | (fun(conn: penstock.Conn): penstock.Destination?) | { pick: function }
@@ -702,6 +750,7 @@ function ps.pool(options) end
 ---@field tls? penstock.TlsAccept
 ---@field limits? penstock.Limits
 ---@field timeouts? penstock.Timeouts
+---@field accept_proxy? penstock.AcceptProxy
 ---@field nodelay? boolean
 ---@field keepalive? penstock.Time
 ---@field rcvbuf? integer | string

@@ -305,7 +305,8 @@ static void put_connect_ms(struct log_out *o, int64_t us, const char *none)
 }
 
 /* The named strings of an access line, in the order in which they stand. */
-#define FIELDS_BEFORE(X) X(listener) X(client) X(upstream)
+#define FIELDS_BEFORE(X) X(listener) X(client)
+#define FIELDS_UPSTREAM(X) X(upstream)
 #define FIELDS_AFTER(X) X(reason) X(side) X(detail)
 
 static void put_access_text(struct log_out *o, const struct log_access *a)
@@ -315,6 +316,11 @@ static void put_access_text(struct log_out *o, const struct log_access *a)
     put_value(o, or_dash(a->name), false);
     put_short(o, "access id=%" PRIu64, a->id);
     FIELDS_BEFORE(X)
+    if (a->proxy) {
+        put_text(o, " proxy=");
+        put_value(o, a->proxy, false);
+    }
+    FIELDS_UPSTREAM(X)
     if (a->via) {
         put_text(o, " via=");
         put_value(o, a->via, false);
@@ -349,6 +355,11 @@ static void put_access_json(struct log_out *o, const struct log_access *a)
     put_json_head(o, "access");
     put_short(o, ",\"id\":%" PRIu64, a->id);
     FIELDS_BEFORE(X)
+    if (a->proxy) {
+        put_text(o, ",");
+        put_json_pair(o, "proxy", a->proxy);
+    }
+    FIELDS_UPSTREAM(X)
     if (a->via) {
         put_text(o, ",");
         put_json_pair(o, "via", a->via);

@@ -78,6 +78,13 @@ static void print_timeouts(const struct config_timeouts *t, const struct config_
     end_row(&row);
 }
 
+static void print_accept_proxy(const struct config_accept_proxy *p)
+{
+    if (p->from)
+        printf("    %-9s headers from %s; others %s\n", "proxy", networks_text(p->from),
+               p->others == OTHERS_DENY ? "denied" : "as they are");
+}
+
 static void print_hooks(const char *hooks)
 {
     if (*hooks)
@@ -99,6 +106,7 @@ static void print_listener(const struct version *v, const struct config_listener
            l->to ? targets_format(l->to, to, sizeof to) : "as its hooks choose");
     print_limits(&l->limits, &usual->limits);
     print_timeouts(&l->timeouts, &usual->timeouts);
+    print_accept_proxy(&l->accept_proxy);
     if (policies(v))
         print_hooks(script_hooks(policies(v), l->policy));
 }

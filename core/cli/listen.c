@@ -78,6 +78,8 @@ static int add_listener(struct pair *p, const struct endpoint *bind, unsigned of
     l->timeouts = each->timeouts;
     l->socket = each->socket;
     l->relay = each->relay;
+    l->accept_proxy = each->accept_proxy;
+    networks_hold(l->accept_proxy.from);
     int err = endpoint_copy(&l->bind, bind, (uint16_t)(bind->port + offset));
     return err ? refuse(p, "%s: %s", p->listen_word, err_text(err)) : set_targets(p, l, offset);
 }
@@ -198,6 +200,13 @@ int options_check_twins(const struct config *c, char *why, size_t why_cap)
 int options_add_listeners(struct draft *d, char *const *operands, size_t n, char *why,
                           size_t why_cap)
 {
+    const struct config_accept_proxy *proxies = &d->each.accept_proxy;
+    if (n && proxies->others != OTHERS_ACCEPT && !proxies->from) {
+        snprintf(why, why_cap,
+                 "--accept-proxy-others says what becomes of others than those of "
+                 "--accept-proxy: add --accept-proxy 10.0.0.0/8");
+        return -EINVAL;
+    }
     for (size_t i = 0; i + 1 < n; i += 2) {
         struct pair p = {.config = &d->config,
                          .each = &d->each,
@@ -238,13 +247,12 @@ int options_add_script_listener(struct draft *d, const struct script_listener *l
 {
     struct draft own = {.each = d->each, .mode = d->mode};
     options_tls_init(&own.tls);
+    networks_hold(own.each.accept_proxy.from);
     int err = apply_settings(&own, l, why, why_cap);
     if (!err)
         err = options_tls_settle_accept(&own.tls, "ps.listen: tls: ", why, why_cap);
-    if (err) {
-        options_tls_deinit(&own.tls);
-        return err;
-    }
+    if (err)
+        goto done;
     struct pair p = {.config = &d->config,
                      .each = &own.each,
                      .to = d->to,
@@ -263,6 +271,8 @@ int options_add_script_listener(struct draft *d, const struct script_listener *l
         err = add_binds(&p);
     }
     targets_drop(p.shared);
+done:
     options_tls_deinit(&own.tls);
+    networks_drop(own.each.accept_proxy.from);
     return err;
 }

@@ -223,6 +223,18 @@ static int store_pin(const struct option_spec *spec, void *field, const char *va
     return err ? err : store_text(spec, field, value);
 }
 
+static int store_networks(const struct option_spec *spec, void *field, const char *value)
+{
+    (void)spec;
+    struct networks **to = field, *networks;
+    int err = networks_parse(value, &networks);
+    if (err)
+        return err;
+    networks_drop(*to);
+    *to = networks;
+    return 0;
+}
+
 static const struct option_type type_flag = {.store = store_flag};
 static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
 static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
@@ -277,6 +289,14 @@ static const char *const client_cert_words[] = {[TLS_CLIENT_CERT_NONE] = "none",
                                                 [TLS_CLIENT_CERT_REQUIRE + 1] = NULL};
 static const char *const tls_version_words[] = {
     [TLS_1_2] = "1.2", [TLS_1_3] = "1.3", [TLS_1_3 + 1] = NULL};
+
+static const struct option_type type_networks = {
+    "a list of networks",
+    "the addresses that are believed: 10.0.0.0/8,2001:db8::/32,192.0.2.1, or unix for UNIX sockets",
+    store_networks, NULL};
+
+static const char *const others_words[] = {
+    [OTHERS_ACCEPT] = "accept", [OTHERS_DENY] = "deny", [OTHERS_DENY + 1] = NULL};
 static const char *const send_proxy_words[] = {"v1", "v2", NULL};
 static const char *const log_level_words[] = {
 #define X(name, word, priority) word,
@@ -326,7 +346,7 @@ static const struct option_spec table[] = {
     {GROUP_TIMES, 0, "connect-timeout", "TIME", &type_time_ms, AT(each.timeouts.connect_ms), 0, YEARS_10_MS, NULL,
      "to resolve and connect, all targets together (default 5s)"},
     {GROUP_TIMES, 0, "handshake-timeout", "TIME", &type_time_ms, AT(each.timeouts.handshake_ms), 0, YEARS_10_MS, NULL,
-     "of a client's TLS handshake, and of the handshake hook, all its waits together (default 10s)"},
+     "of the PROXY header, of a client's TLS handshake, and of the handshake hook, each by itself (default 10s)"},
     {GROUP_TIMES, 0, "first-byte-timeout", "TIME", &type_time_ms, AT(each.timeouts.first_byte_ms), 0, YEARS_10_MS, NULL,
      "until the client sends its first byte (default off)"},
     {GROUP_TIMES, 0, "idle-timeout", "TIME", &type_time_ms, AT(each.timeouts.idle_ms), 0, YEARS_10_MS, NULL,
@@ -380,6 +400,10 @@ static const struct option_spec table[] = {
     {GROUP_SOCKETS, 0, "via", "URL,…", &type_via, AT(to), 0, 0, NULL,
      "proxies on the way to every TARGET: socks5://user:password@host:1080, http://host:3128, over TLS "
      "socks5+tls://… and https://…; may be repeated"},
+    {GROUP_SOCKETS, 0, "accept-proxy", "CIDR,…", &type_networks, AT(each.accept_proxy.from), 0, 0, NULL,
+     "clients from these networks (or unix) are proxies, whose PROXY header tells who the client is"},
+    {GROUP_SOCKETS, 0, "accept-proxy-others", "accept|deny", &type_word, AT(each.accept_proxy.others), 0, 0, others_words,
+     "what becomes of clients from elsewhere: taken as they are, without a header, or reset (default accept)"},
     {GROUP_SOCKETS, 0, "send-proxy", "v1|v2", &type_word, AT(send_proxy), 0, 0, send_proxy_words,
      "tell every TARGET of the client by a header of the PROXY protocol"},
     {GROUP_SOCKETS, 0, "resolver", "IP[:PORT],…", &type_servers, AT(config.resolver), 0, 0, NULL,

@@ -122,7 +122,7 @@ static enum options_result apply_next(struct walk *w, const struct option_spec *
 static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
     /* Documented for later versions: told apart from a slip of the finger. */
-    static const char *const planned[] = {"accept-proxy", "admin"};
+    static const char *const planned[] = {"admin"};
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(planned[i], name) == 0)
             return refuse(w, "--%s is not in this version", name);
@@ -359,6 +359,7 @@ void options_free(struct options *o)
     config_deinit(&o->draft.config);
     target_options_free(o->draft.to);
     options_tls_deinit(&o->draft.tls);
+    networks_drop(o->draft.each.accept_proxy.from);
     free(o);
 }
 

@@ -16,6 +16,7 @@ bool options_script(const struct options *o, struct script_options *out)
     out->modules = c->lua_modules;
     out->jit = c->jit;
     out->seed = c->seed;
+    out->accept_proxy = o->draft.each.accept_proxy.from != NULL;
     for (size_t i = 0; i < c->n_listeners; i++)
         out->target |= c->listeners[i].to != NULL;
     return c->policy != NULL;

@@ -278,16 +278,24 @@ static int flush(struct via *v, struct stream *s)
 
 /* ---- the PROXY header ---- */
 
+/* As the kernel writes it, an abstract name ("@name") too; one of 108 bytes has no end. */
+static void set_path(char out[PROXY_UNIX_MAX], const char *path)
+{
+    size_t n = path ? strlen(path) : 0;
+    if (n)
+        memcpy(out, path, n < PROXY_UNIX_MAX ? n : PROXY_UNIX_MAX);
+    if (out[0] == '@')
+        out[0] = '\0';
+}
+
 static int say_header(struct via *v, const struct dial_proxy *from)
 {
     const struct target_options *o = v->target->options;
-    uint8_t bytes[PROXY_HEADER_MAX];
+    uint8_t bytes[PROXY_BUILD_MAX];
     struct proxy_header h = {
         .local = from->client.sa.sa_family == AF_UNSPEC, .from = from->client, .to = from->local};
-    if (from->local_path)
-        snprintf(h.to_path, sizeof h.to_path, "%s", from->local_path);
-    if (h.to_path[0] == '@') /* as the kernel writes an abstract name */
-        h.to_path[0] = '\0';
+    set_path(h.from_path, from->client_path);
+    set_path(h.to_path, from->local_path);
     size_t n = o->proxy == TARGET_PROXY_V1 ? proxy_build_v1(&h, (char *)bytes)
                                            : proxy_build_v2(&h, o->tlvs, o->n_tlvs, bytes);
     return buf_append(&v->header, bytes, n);

@@ -98,15 +98,21 @@ size_t proxy_build_v2(const struct proxy_header *h, const struct proxy_tlv *tlvs
                       uint8_t *out)
 {
     PENSTOCK_REQUIRE(proxy_tlvs_size(tlvs, n_tlvs) <= PROXY_TLVS_MAX);
-    uint8_t *at = put_addresses(out + V2_HEAD, h, &out[V2_SIGNATURE + 1]);
+    uint8_t *at = put_addresses(out + V2_HEAD, h, &out[V2_SIGNATURE + 1]), *sum = NULL;
     for (size_t i = 0; i < n_tlvs; i++) {
         *at++ = tlvs[i].type;
         at = put_u16(at, tlvs[i].len);
+        if (tlvs[i].type == PROXY_TLV_CRC32C && tlvs[i].len == V2_CRC)
+            sum = at;
         at = put(at, tlvs[i].value, tlvs[i].len);
     }
     size_t len = (size_t)(at - out);
     put(out, v2_signature, V2_SIGNATURE);
     out[V2_SIGNATURE] = V2_VERSION | (h->local ? V2_LOCAL : V2_PROXY);
     put_u16(out + V2_SIGNATURE + 2, len - V2_HEAD);
+    if (sum) {
+        uint32_t crc = v2_checksum(out, len, (size_t)(sum - out));
+        put_u16(put_u16(sum, crc >> 16), crc & 0xffff);
+    }
     return len;
 }

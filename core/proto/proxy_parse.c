@@ -47,6 +47,12 @@ static bool read_v1(char *line, struct proxy_header *out)
            read_port(from_port, &out->from) && read_port(to_port, &out->to);
 }
 
+static ssize_t bad(struct proxy_header *out, enum proxy_fault fault)
+{
+    out->fault = fault;
+    return PROTO_BAD;
+}
+
 static ssize_t parse_v1(const char *bytes, size_t n, struct proxy_header *out)
 {
     char line[PROXY_V1_MAX + 1];
@@ -54,16 +60,16 @@ static ssize_t parse_v1(const char *bytes, size_t n, struct proxy_header *out)
     for (size_t i = V1_START; i < most; i++) {
         if (bytes[i] == '\r' && i + 1 < most) {
             if (bytes[i + 1] != '\n')
-                return PROTO_BAD;
+                return bad(out, PROXY_MALFORMED);
             memcpy(line, bytes, i);
             line[i] = '\0';
             out->version = 1;
-            return read_v1(line + V1_START, out) ? (ssize_t)i + 2 : PROTO_BAD;
+            return read_v1(line + V1_START, out) ? (ssize_t)i + 2 : bad(out, PROXY_MALFORMED);
         }
         if (bytes[i] != '\r' && (bytes[i] < ' ' || bytes[i] > '~'))
-            return PROTO_BAD;
+            return bad(out, PROXY_MALFORMED);
     }
-    return n < PROXY_V1_MAX ? PROTO_MORE : PROTO_BAD;
+    return n < PROXY_V1_MAX ? PROTO_MORE : bad(out, PROXY_TOO_LONG);
 }
 
 /* ---- version 2 ---- */
@@ -109,23 +115,31 @@ static void read_addresses(uint8_t family, const uint8_t *at, struct proxy_heade
     }
 }
 
-/* Whether options fill `n` bytes exactly. */
-static bool are_tlvs(const uint8_t *at, size_t n)
+/* Whether each option that has a form is in it, and the checksum, if any, right. */
+static bool check_tlvs(const uint8_t *head, size_t n, struct proxy_header *out)
 {
-    while (n) {
-        if (n < TLV_HEAD)
+    struct proxy_tlv tlv;
+    struct proxy_ssl ssl;
+    const uint8_t *sum = NULL;
+    for (size_t at = 0; proxy_next_tlv(out, &at, &tlv);) {
+        if (tlv.type == PROXY_TLV_SSL && !proxy_read_ssl(tlv.value, tlv.len, &ssl))
             return false;
-        size_t size = TLV_HEAD + (size_t)(at[1] << 8 | at[2]);
-        if (size > n)
+        if (tlv.type != PROXY_TLV_CRC32C)
+            continue;
+        if (sum || tlv.len != V2_CRC)
             return false;
-        at += size;
-        n -= size;
+        sum = tlv.value;
+    }
+    if (sum && !v2_checksum_is(head, n, (size_t)(sum - head))) {
+        out->fault = PROXY_CHECKSUM;
+        return false;
     }
     return true;
 }
 
 static bool read_v2(const uint8_t *head, size_t body, struct proxy_header *out)
 {
+    out->fault = PROXY_MALFORMED;
     uint8_t family = head[V2_SIGNATURE + 1];
     out->version = 2;
     out->local = head[V2_SIGNATURE] == (V2_VERSION | V2_LOCAL);
@@ -136,25 +150,27 @@ static bool read_v2(const uint8_t *head, size_t body, struct proxy_header *out)
     read_addresses(family, at, out);
     out->tlvs_len = body - addresses;
     out->tlvs = out->tlvs_len ? at + addresses : NULL;
-    return are_tlvs(at + addresses, out->tlvs_len);
+    return proxy_are_tlvs(at + addresses, out->tlvs_len) && check_tlvs(head, V2_HEAD + body, out);
 }
 
 static ssize_t parse_v2(const uint8_t *bytes, size_t n, struct proxy_header *out)
 {
     if (n > V2_SIGNATURE && bytes[V2_SIGNATURE] != (V2_VERSION | V2_LOCAL) &&
         bytes[V2_SIGNATURE] != (V2_VERSION | V2_PROXY))
-        return PROTO_BAD;
+        return bad(out, PROXY_MALFORMED);
     if (n < V2_SIGNATURE + 2)
         return PROTO_MORE;
     bool local = bytes[V2_SIGNATURE] == (V2_VERSION | V2_LOCAL);
     ssize_t least = local ? 0 : addresses_size(bytes[V2_SIGNATURE + 1]);
     if (least < 0)
-        return PROTO_BAD;
+        return bad(out, PROXY_MALFORMED);
     if (n < V2_HEAD)
         return PROTO_MORE;
     size_t body = (size_t)(bytes[V2_HEAD - 2] << 8 | bytes[V2_HEAD - 1]);
-    if (V2_HEAD + body > PROXY_HEADER_MAX || body < (size_t)least)
-        return PROTO_BAD;
+    if (V2_HEAD + body > PROXY_HEADER_MAX)
+        return bad(out, PROXY_TOO_LONG);
+    if (body < (size_t)least)
+        return bad(out, PROXY_MALFORMED);
     if (n - V2_HEAD < body)
         return PROTO_MORE;
     return read_v2(bytes, body, out) ? (ssize_t)(V2_HEAD + body) : PROTO_BAD;
@@ -176,17 +192,6 @@ ssize_t proxy_parse(const void *bytes, size_t n, struct proxy_header *out)
     if (begins(bytes, n, v2_signature, V2_SIGNATURE))
         return n < V2_SIGNATURE ? PROTO_MORE : parse_v2(bytes, n, out);
     if (!begins(bytes, n, v1_start, V1_START))
-        return PROTO_BAD;
+        return bad(out, PROXY_MISSING);
     return n < V1_START ? PROTO_MORE : parse_v1(bytes, n, out);
-}
-
-bool proxy_next_tlv(const struct proxy_header *h, size_t *at, struct proxy_tlv *out)
-{
-    if (*at >= h->tlvs_len)
-        return false;
-    const uint8_t *tlv = h->tlvs + *at;
-    *out = (struct proxy_tlv){.type = tlv[0], .len = (uint16_t)(tlv[1] << 8 | tlv[2])};
-    out->value = out->len ? tlv + TLV_HEAD : NULL;
-    *at += TLV_HEAD + (size_t)out->len;
-    return true;
 }

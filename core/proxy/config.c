@@ -34,6 +34,7 @@ static void listener_deinit(struct config_listener *l)
     endpoint_deinit(&l->bind);
     targets_drop(l->to);
     tls_server_drop(l->tls);
+    networks_drop(l->accept_proxy.from);
 }
 
 void config_deinit(struct config *c)

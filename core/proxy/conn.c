@@ -25,7 +25,8 @@ enum { CHOICES_MAX = 16, LINGER_POLL_MS = 10 };
 /* Which state may follow which. */
 static const uint16_t legal[] = {
 #define BIT(state) (1u << CONN_##state)
-    [CONN_ACCEPT] = BIT(TLS) | BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_ACCEPT] = BIT(PROXY) | BIT(TLS) | BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_PROXY] = BIT(TLS) | BIT(CONNECT) | BIT(CLOSED),
     [CONN_TLS] = BIT(CONNECT) | BIT(CLOSED),
     [CONN_CONNECT] = BIT(DIAL) | BIT(SERVE) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
     [CONN_DIAL] = BIT(FAILED) | BIT(CONNECTED) | BIT(CLOSED),
@@ -66,6 +67,7 @@ static void free_conn(struct loop_task *task)
     targets_drop(c->targets);
     free(c->own_timeouts);
     conn_free_tags(c);
+    conn_free_proxy(c);
     free(c->failed_hop);
     listener_drop(c->listener);
     free(c);
@@ -461,7 +463,10 @@ static void go_on(struct conn *c, enum policy_hook hook)
 {
     switch (hook) {
     case HOOK_ACCEPT:
-        conn_start_tls(c);
+        if (conn_expects_proxy(c))
+            conn_start_proxy(c);
+        else
+            conn_start_tls(c);
         break;
     case HOOK_SNI:
         conn_tls_chosen(c, NULL, false);
@@ -586,6 +591,9 @@ static void on_dialled(void *arg, const struct dial_result *result)
 static void on_event(struct conn *c, enum conn_side side)
 {
     switch (c->state) {
+    case CONN_PROXY:
+        conn_read_proxy(c);
+        break;
     case CONN_LINGER: /* the side that was to take the last bytes has gone, too */
         if (stream_of(c, side)->err && side != (enum conn_side)c->side)
             mirror_abort(c, (enum conn_side)c->side);

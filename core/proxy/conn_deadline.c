@@ -47,7 +47,7 @@ static void earlier(uint64_t *due, uint64_t from_ms, uint64_t timeout_ms)
 /* Has it so long and no longer, whatever bytes come? */
 static bool is_handshake(const struct conn *c)
 {
-    return c->state == CONN_HANDSHAKE || c->state == CONN_TLS;
+    return c->state == CONN_HANDSHAKE || c->state == CONN_TLS || c->state == CONN_PROXY;
 }
 
 static uint64_t next_due(const struct conn *c)
@@ -97,7 +97,7 @@ static const char *passed_deadline(struct conn *c)
     if (has_passed(c, c->accepted_ns / 1000000, t->life_ms))
         return "life";
     if (is_handshake(c) && has_passed(c, c->relay_ms, t->handshake_ms))
-        return c->state == CONN_TLS ? "tls" : "handshake";
+        return c->state == CONN_TLS ? "tls" : c->state == CONN_PROXY ? "proxy_header" : "handshake";
     if (!moves_bytes(c))
         return NULL;
     if (first_byte_passed(c))
@@ -131,10 +131,13 @@ static void on_deadline(struct timer *timer)
 {
     struct conn *c = container_of(timer, struct conn, deadline);
     const char *which = passed_deadline(c);
-    if (which)
-        conn_close(c, REASON_TIMEOUT, SIDE_NONE, which);
-    else
+    if (!which) {
         arm(c);
+        return;
+    }
+    if (c->state == CONN_PROXY)
+        conn_proxy_is_late(c);
+    conn_close(c, REASON_TIMEOUT, SIDE_NONE, which);
 }
 
 void conn_use_timer(struct conn *c, void (*on_timer)(struct timer *timer))

@@ -18,6 +18,7 @@ static bool wants_proxy_header(const struct targets *t)
 struct dial_proxy conn_dial_proxy(const struct conn *c)
 {
     struct dial_proxy proxy = {.client = c->client_addr};
+    const struct conn_proxy *header = conn_proxy(c);
     union {
         struct addr addr;
         struct sockaddr_storage any;
@@ -25,6 +26,12 @@ struct dial_proxy conn_dial_proxy(const struct conn *c)
     socklen_t len = sizeof local;
     if (!wants_proxy_header(c->targets))
         return proxy;
+    if (header && header->told) { /* a chain: what that proxy has told is told on */
+        proxy.local = header->to;
+        proxy.client_path = header->from_path;
+        proxy.local_path = header->to_path;
+        return proxy;
+    }
     if (getsockname(c->client.entry.fd, &local.addr.sa, &len) == 0)
         proxy.local = local.addr;
     else if (c->client.ops) /* of a virtual network: no socket to ask */

@@ -110,7 +110,8 @@ static void list_tags(const struct conn *c, const char *out[2 * TAGS_MAX + 1])
 
 static void log_end(const struct conn *c, const struct conn_info *info)
 {
-    char client[ADDR_TEXT_MAX], upstream[300], via[600] = "";
+    char client[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX], upstream[300], via[600] = "";
+    const struct conn_proxy *header = conn_proxy(c);
     const char *tags[2 * TAGS_MAX + 1];
     list_tags(c, tags);
     if (c->targets)
@@ -119,6 +120,7 @@ static void log_end(const struct conn *c, const struct conn_info *info)
         .id = c->id,
         .listener = conn_listener_name(c),
         .client = addr_format(&c->client_addr, client, sizeof client),
+        .proxy = header ? addr_format(&header->peer, proxy, sizeof proxy) : NULL,
         .upstream = conn_upstream_text(c, upstream, sizeof upstream),
         .via = via[0] ? via : NULL,
         .bytes_up = info->bytes_up,

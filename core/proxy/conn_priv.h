@@ -27,8 +27,8 @@ void conn_reply(struct conn *c, struct buf *reply);
 void conn_look_at_goodbye(struct conn *c);
 
 /* conn_tls.c */
-/* After the accept hook: the client's TLS handshake where the listener wants one, then the connect
- * hook. */
+/* After the accept hook and the PROXY header: the client's TLS handshake where the listener wants
+ * one, then the connect hook. */
 void conn_start_tls(struct conn *c);
 /* TLS: bytes may have come. */
 void conn_look_at_tls(struct conn *c);
@@ -43,6 +43,17 @@ void conn_close_after_alert(struct conn *c, const char *why);
 void conn_set_state(struct conn *c, enum conn_state state);
 /* Runs a hook and does what it says. */
 void conn_decide(struct conn *c, enum policy_hook hook);
+
+/* conn_proxy.c */
+/* Whether a PROXY header is to come before anything else, or its absence refused. */
+bool conn_expects_proxy(const struct conn *c);
+/* PROXY begins: leads to conn_start_tls() or to the end of the connection. */
+void conn_start_proxy(struct conn *c);
+/* PROXY: the client has sent something, or ended. */
+void conn_read_proxy(struct conn *c);
+/* PROXY: its deadline has passed; logs and counts it. */
+void conn_proxy_is_late(struct conn *c);
+void conn_free_proxy(struct conn *c);
 
 /* conn_log.c */
 /* The access line and the close hook. */

@@ -427,17 +427,30 @@ static void accept_failed(struct acceptor *a, int err)
     pause_for(a, RETRY_MS);
 }
 
+void listener_refused_client(struct listener *l, const struct config_listener *config,
+                             const struct addr *client)
+{
+    char text[ADDR_TEXT_MAX];
+    atomic_fetch_add(&l->limited, 1);
+    unsigned long long n = atomic_fetch_add(&l->refused, 1) + 1;
+    if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
+        log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)",
+                 config->name ? config->name : l->text, config->limits.per_ip,
+                 addr_format_ip(client, text, sizeof text), n);
+}
+
 /* One client has too many connections: end this one by RST, which leaves no state here. */
 static void refuse(struct acceptor *a, struct stream *accepted, const struct addr *client)
 {
-    char text[ADDR_TEXT_MAX];
     give_back(a);
     stream_abort(accepted);
-    atomic_fetch_add(&a->listener->limited, 1);
-    unsigned long long n = atomic_fetch_add(&a->listener->refused, 1) + 1;
-    if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
-        log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)", acceptor_name(a),
-                 a->config->limits.per_ip, addr_format_ip(client, text, sizeof text), n);
+    listener_refused_client(a->listener, a->config, client);
+}
+
+/* Is this a client to be counted? A proxy is none: its clients are, once it has told of them. */
+static bool is_client(const struct acceptor *a, const struct addr *from)
+{
+    return a->config->limits.per_ip && !networks_has(a->config->accept_proxy.from, from);
 }
 
 /* Accepts one client into `s`. Its address is a struct addr: AF_UNIX carries no path. Returns 0 or
@@ -484,7 +497,7 @@ static bool accept_one(struct acceptor *a)
         accept_failed(a, -err);
         return err == -ECONNABORTED || err == -EINTR || err == -EPROTO;
     }
-    bool counted = a->config->limits.per_ip != 0;
+    bool counted = is_client(a, &client);
     if (counted && !clients_enter(l->clients, &client, a->config->limits.per_ip)) {
         refuse(a, &accepted, &client);
         return true;

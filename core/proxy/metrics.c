@@ -203,7 +203,7 @@ static int check_info(const struct metric_info *info, char *why, size_t why_cap)
                  info->name);
         return -EINVAL;
     }
-    if (!strncmp(info->name, "penstock_", 9)) {
+    if (!info->own && !strncmp(info->name, "penstock_", 9)) {
         snprintf(why, why_cap, "%s: names that begin with penstock_ are penstock's own",
                  info->name);
         return -EINVAL;

@@ -70,7 +70,7 @@ static void on_worker_ended(void *arg)
     uv_async_send(&s->ended);
 }
 
-int server_new(struct version *version, struct server **out)
+int server_new(struct version *version, struct metrics *metrics, struct server **out)
 {
     const struct config *config = version->config;
     struct server *s = calloc(1, sizeof *s);
@@ -82,6 +82,7 @@ int server_new(struct version *version, struct server **out)
         goto fail_loop;
     s->version = *version;
     s->number = 1;
+    s->counts.metrics = metrics;
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
     s->workers = calloc(config->workers, sizeof *s->workers);

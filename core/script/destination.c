@@ -1,7 +1,6 @@
 /* Destinations as scripts write them: a text, a table with options, a server of a pool, a pool, or
  * a list of these. What makes no sense is an error that says what does. */
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "penstock/base/err.h"
 #include "lib_pool.h"
 #include "lib_tls.h"
+#include "lib_tlv.h"
 
 #define EXAMPLE "{ \"host:port\", via = \"socks5://10.0.0.1:1080\", timeout = 4 }"
 
@@ -95,38 +95,28 @@ static void read_proxy(struct reading *r)
         complain_of_option(r, "proxy", "write proxy = \"v1\" or proxy = \"v2\"");
 }
 
-static void check_tlv_keys(struct reading *r)
-{
-    lua_State *L = r->L;
-    lua_pushnil(L); // stack: …, tlv, key
-    while (lua_next(L, -2)) {
-        lua_Number type = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : -1;
-        if (type < 0 || type > 255 || floor(type) != type || lua_type(L, -1) != LUA_TSTRING)
-            complain_of_option(r, "tlv",
-                               "its keys are types from 0 to 255 and its values strings: "
-                               "tlv = { [0xE0] = \"bytes\" }");
-        lua_pop(L, 1);
-    }
-}
-
 static void read_tlv(struct reading *r)
 {
     lua_State *L = r->L;
     target_options_clear_tlvs(r->making->options); /* of the server that these are written for */
     if (!lua_istable(L, -1))
-        complain_of_option(r, "tlv", "write tlv = { [0xE0] = \"bytes\" }");
-    check_tlv_keys(r);
+        complain_of_option(r, "tlv", "write tlv = { authority = \"a.lab\", [0xE0] = \"bytes\" }");
+    const char *wrong = lib_tlv_read(L, lua_gettop(L));
+    if (wrong)
+        complain_of_option(r, "tlv", wrong);
+    // stack: …, tlv, by type
     for (int type = 0; type <= 255; type++) { /* the header is the same each time */
-        lua_rawgeti(L, -1, type);             // stack: …, tlv, value
+        lua_rawgeti(L, -1, type);             // stack: …, tlv, by type, value
         size_t len;
         const char *value = lua_tolstring(L, -1, &len);
         int err = value ? target_options_add_tlv(r->making->options, (uint8_t)type, value, len) : 0;
         if (err == -ENOMEM)
             complain_of_memory(r);
         if (err)
-            complain_of_option(r, "tlv", "all together may have 2048 bytes, 3 for each head");
+            complain_of_option(r, "tlv", "all together may have 4080 bytes, 3 for each head");
         lua_pop(L, 1);
     }
+    lua_pop(L, 1);
 }
 
 static void add_hop_text(struct reading *r)

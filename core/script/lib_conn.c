@@ -13,6 +13,7 @@
 #include "penstock/base/units.h"
 #include "penstock/proxy/config.h"
 #include "lib_tls.h"
+#include "lib_tlv.h"
 #include "script_priv.h"
 #include "socket_priv.h"
 
@@ -24,6 +25,7 @@ static const char type_name[] = "penstock.conn";
     X(seq)                                                                                         \
     X(listener)                                                                                    \
     X(client)                                                                                      \
+    X(proxy)                                                                                       \
     X(tls)                                                                                         \
     X(upstream)                                                                                    \
     X(mode)                                                                                        \
@@ -71,6 +73,37 @@ static void push_client(lua_State *L, struct conn *c)
     }
 }
 
+/* { ip =, port = } of an address, with the path of a UNIX socket. */
+static void push_address(lua_State *L, const struct addr *a, const char *path)
+{
+    char text[ADDR_TEXT_MAX];
+    lua_createtable(L, 0, 3);
+    set_string(L, "ip", addr_format_ip(a, text, sizeof text));
+    if (addr_len(a)) {
+        lua_pushinteger(L, addr_port(a));
+        lua_setfield(L, -2, "port");
+    }
+    if (path && *path)
+        set_string(L, "path", path);
+}
+
+static void push_proxy(lua_State *L, const struct conn_proxy *p)
+{
+    push_address(L, &p->peer, NULL); // stack: …, proxy
+    lua_pushinteger(L, p->version);
+    lua_setfield(L, -2, "version");
+    lua_pushboolean(L, p->told);
+    lua_setfield(L, -2, "told");
+    if (p->from_path && *p->from_path)
+        set_string(L, "path", p->from_path);
+    if (p->told) {
+        push_address(L, &p->to, p->to_path);
+        lua_setfield(L, -2, "dest");
+    }
+    lib_tlv_push(L, p->memory, p->tlvs_len);
+    lua_setfield(L, -2, "tlv");
+}
+
 static void push_upstream(lua_State *L, struct conn *c)
 {
     char text[ADDR_TEXT_MAX];
@@ -112,7 +145,12 @@ static void push_mode(lua_State *L, struct conn *c)
 static void push_kept(lua_State *L, struct script_conn *s, enum field field)
 {
     struct conn *c = s->conn;
-    push_env(L, s); // stack: conn, key, …, env
+    push_env(L, s);                              // stack: conn, key, …, env
+    if (c && conn_proxy(c) && !s->knows_proxy) { /* the client is another now */
+        lua_pushnil(L);
+        lua_setfield(L, -2, "client");
+        s->knows_proxy = true;
+    }
     lua_pushvalue(L, 2);
     lua_rawget(L, -2); // stack: …, env, value
     if (!lua_isnil(L, -1))
@@ -123,6 +161,11 @@ static void push_kept(lua_State *L, struct script_conn *s, enum field field)
         lib_log_push(L, s->id);
     else if (field == FIELD_client && c)
         push_client(L, c);
+    else if (field == FIELD_proxy && c && conn_awaits_proxy(c)) {
+        lua_pushboolean(L, 0);
+        return; // stack: …, env, nil, false
+    } else if (field == FIELD_proxy && c && conn_proxy(c))
+        push_proxy(L, conn_proxy(c));
     else if (field == FIELD_upstream && c && c->connected_ns)
         push_upstream(L, c);
     else if (field == FIELD_tls && c)
@@ -149,6 +192,7 @@ static void push_field(lua_State *L, struct script_conn *s, enum field field)
     case FIELD_ctx:
     case FIELD_log:
     case FIELD_client:
+    case FIELD_proxy:
     case FIELD_upstream:
     case FIELD_tls:
         push_kept(L, s, field);
@@ -429,6 +473,7 @@ static void push_names(lua_State *L)
 
 void lib_conn_open(lua_State *L, struct vm *vm)
 {
+    lib_tlv_open(L);
     luaL_newmetatable(L, type_name);
     push_names(L); // stack: …, metatable, names
     lua_pushvalue(L, -1);

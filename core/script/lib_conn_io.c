@@ -18,6 +18,11 @@ static int look(lua_State *L, struct script_conn *s, const char *call, const str
         lua_pushboolean(L, 1);
         return 1 + (lib_conn_live(L, s) ? 0 : 2);
     }
+    if (conn_awaits_proxy(c))
+        return luaL_error(L,
+                          "%s: a PROXY header stands before what the client sends; call it in "
+                          "connect or later",
+                          call);
     conn_open_client(c);
     if (c->up.mode != RELAY_STREAM)
         return luaL_error(L,

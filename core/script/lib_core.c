@@ -356,6 +356,8 @@ void lib_core_push(lua_State *L, struct vm *vm)
     lua_setfield(L, -2, "folder");
     lua_pushboolean(L, vm->options->unsafe);
     lua_setfield(L, -2, "unsafe");
+    lua_pushboolean(L, vm->options->accept_proxy);
+    lua_setfield(L, -2, "accept_proxy");
     lua_pushstring(L, vm->options->modules ? vm->options->modules : "");
     lua_setfield(L, -2, "modules");
     lua_pushinteger(L, (lua_Integer)vm->options->worker);

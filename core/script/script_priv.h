@@ -66,11 +66,12 @@ struct script_conn {
     struct script_stream *readers[2], *writers[2]; /* by direction: who has its ends */
     uint64_t id, seq;                              /* copies, to answer after the end */
     int ref;
-    bool has_env;   /* its environment table holds ctx, client, log, upstream */
-    bool closing;   /* the script asked for its end: methods answer "closed" from now on */
-    bool reset;     /* … by RST */
-    bool denied;    /* … with the reason below */
-    bool passed[2]; /* by direction: conn:pass() was called while a data hook waits */
+    bool has_env;     /* its environment table holds ctx, client, proxy, log, upstream */
+    bool knows_proxy; /* its client is that of the PROXY header */
+    bool closing;     /* the script asked for its end: methods answer "closed" from now on */
+    bool reset;       /* … by RST */
+    bool denied;      /* … with the reason below */
+    bool passed[2];   /* by direction: conn:pass() was called while a data hook waits */
 };
 
 /* Pushes the userdata of `c`, made at its first use and kept in c->script. May raise. */

@@ -1,4 +1,5 @@
 -- The policies allow and deny: lists of networks, of which the longest prefix decides.
+local at_client = require "penstock.at_client"
 local cidr = require "penstock.cidr"
 local options = require "penstock.options"
 local ps = require "penstock"
@@ -28,9 +29,9 @@ return function(kind, other, reason)
     }
     local default = kind == "allow" and "deny" or "allow"
     return {
-      accept = function(conn)
+      accept = at_client.hook(function(conn)
         if (lookup(conn.client.ip) or default) == "deny" then return denied end
-      end,
+      end),
     }
   end, true)
 end

@@ -1,5 +1,6 @@
 -- From the policies of a listener to one: what of several hooks of one name becomes one function, and what passes
 -- bytes becomes a pipeline. Raises, without position, what could never run. Pure: knows no connection.
+local at_client = require "penstock.at_client"
 local nearest = require "penstock.nearest"
 
 local compose = {}
@@ -136,6 +137,17 @@ local function all_despite_errors(list)
   end
 end
 
+-- The connect hooks, each after the accept hook of its policy where that could not decide before the PROXY header.
+local function connects_of(policies, options)
+  local list = {}
+  for _, policy in ipairs(policies) do
+    list[#list + 1] = options.proxied and at_client.late(policy.accept) or nil
+    list[#list + 1] = policy.connect
+  end
+  list[#list + 1] = options.choose
+  return list
+end
+
 local function stage_of(policy, dir)
   if policy.data then return { kind = "data", f = policy.data } end
   if policy.filter and policy.filter[dir] then return { kind = "filter", f = policy.filter[dir] } end
@@ -173,15 +185,15 @@ end
 -- compose.policy(value, options) -> one table of functions for C: accept, sni, connect, failed, connected, handshake,
 -- serve, close, and data (where one data hook is all there is) or the pipelines up and down, lists of { kind =, f = }.
 -- `value` is a policy, a list, or nil. options.what begins each message; options.target says that a destination is
--- configured; options.choose is a function(conn) that chooses it, after the connect hooks.
+-- configured; options.choose is a function(conn) that chooses it, after the connect hooks; options.proxied that PROXY
+-- headers tell who the client is.
 function compose.policy(value, options)
   local what, policies, result = options.what, {}, {}
   if value ~= nil then flatten(what, value, policies, 1) end
   for _, name in ipairs { "accept", "sni", "failed", "connected" } do
     result[name] = first_decision(collect(policies, name))
   end
-  local connects, serves = collect(policies, "connect"), collect(policies, "serve")
-  connects[#connects + 1] = options.choose
+  local connects, serves = connects_of(policies, options), collect(policies, "serve")
   result.connect, result.serve = first_decision(connects), serves[1]
   result.handshake = all_in_order(collect(policies, "handshake"))
   result.close = all_despite_errors(collect(policies, "close"))
@@ -201,8 +213,7 @@ function compose.list(value, options)
   local policies, list = {}, {}
   if value ~= nil then flatten(options.what, value, policies, 1) end
   for _, name in ipairs(compose.hooks) do
-    local functions = collect(policies, name)
-    if name == "connect" then functions[#functions + 1] = options.choose end
+    local functions = name == "connect" and connects_of(policies, options) or collect(policies, name)
     if name == "filter" then
       for _, dir in ipairs(directions) do
         local entry = { name = "filter." .. dir }

@@ -1,6 +1,7 @@
 -- ps.listen{} and ps.options{}: checks their form, makes one policy of many, and hands what they say to C, which reads
 -- values as the command line does.
 local check = require "penstock.check"
+local cidr = require "penstock.cidr"
 local compose = require "penstock.compose"
 local nearest = require "penstock.nearest"
 local getinfo = debug.getinfo -- policies do not have it
@@ -31,7 +32,6 @@ local options_of_process = {
   "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
   "access_log", "jit", "seed", "user",
 }
-local planned = { accept_proxy = true }
 
 -- Where what belongs that was written at the wrong place.
 local function moved(key)
@@ -153,8 +153,45 @@ local function add_tls(settings, options)
   end
 end
 
+-- ---- PROXY headers ----
+
+local accept_proxy_call = 'accept_proxy = { from = { "10.0.0.0/8", "unix" } }'
+
+local function need_networks(what)
+  fail('ps.listen: accept_proxy %s: who sends a PROXY header says who the client is, so name the networks that are ' ..
+    'believed: %s', what, accept_proxy_call)
+end
+
+-- The networks of accept_proxy.from as one text.
+local function networks_of(from)
+  if type(from) == "string" then from = { from } end
+  if from == nil then need_networks "has no from" end
+  if type(from) ~= "table" or #from == 0 then need_networks "names no network in from" end
+  local list = {}
+  for i, text in ipairs(from) do
+    local ok, why = cidr.parse(text)
+    if not ok then fail("ps.listen: accept_proxy.from: %s", why) end
+    list[i] = text
+  end
+  for key in pairs(from) do
+    if type(key) ~= "number" then fail("ps.listen: accept_proxy.from is a list; it has the key %s", tostring(key)) end
+  end
+  return table.concat(list, ",")
+end
+
+local function add_accept_proxy(settings, value)
+  if value == nil then return end
+  if type(value) ~= "table" then need_networks(("is %s, not a table"):format(tostring(value))) end
+  for key in pairs(value) do
+    if key ~= "from" and key ~= "others" then unknown("ps.listen: accept_proxy", key, { "from", "others" }) end
+  end
+  add(settings, "accept-proxy", networks_of(value.from), "ps.listen: accept_proxy.from")
+  add(settings, "accept-proxy-others", value.others or "accept", "ps.listen: accept_proxy.others")
+end
+
 local function settings_of(options)
   local settings = {}
+  add_accept_proxy(settings, options.accept_proxy)
   for group, names in pairs(groups) do
     local values = options[group]
     if values ~= nil and type(values) ~= "table" then
@@ -325,7 +362,9 @@ return function(ps, core)
     local to, choose = target_of(options.to)
     local settings, pass = settings_of(options), on_error_of(options)
     local what = ("ps.listen (%s)"):format(options.name or binds[1])
-    local context = { what = what, target = to ~= nil, choose = choose }
+    local context = {
+      what = what, target = to ~= nil, choose = choose, proxied = core.accept_proxy or options.accept_proxy ~= nil,
+    }
     local policy = for_c(compose.policy(options.policy, context))
     local number = core.add_policy(policy, describe(options.policy, context), pass)
     local ok, why = core.listen(options.name, binds, to, settings, number)
@@ -371,9 +410,6 @@ return function(ps, core)
   -- ps.listen{…}: a listener.
   function ps.listen(value)
     check.keys(value, listen_call, listen_keys, 2)
-    for key in pairs(planned) do
-      if value[key] ~= nil then error(("ps.listen: %s is not in this version yet"):format(key), 2) end
-    end
     called("ps.listen", listen, value)
   end
 
@@ -396,7 +432,7 @@ return function(ps, core)
     end
     if not config and (operands or value ~= nil) then
       check.policy(value, path)
-      local context = { what = path, target = target }
+      local context = { what = path, target = target, proxied = core.accept_proxy }
       core.set_main(for_c(compose.policy(value, context)), describe(value, context))
       if not operands and #said > 0 and next(value) ~= nil then
         fail("%s returned a policy, but the command line has no LISTEN that it would be for; give it to ps.listen{ " ..

@@ -19,6 +19,7 @@ _penstock_policies() {
 _penstock_value() {
     case $1 in
     -p | --policy) _penstock_policies ;;
+    --accept-proxy-others) _penstock_words "accept deny" ;;
     --send-proxy) _penstock_words "v1 v2" ;;
     --via) _penstock_words "socks5:// http:// socks5+tls:// https://" ;;
     --tls-client-cert) _penstock_words "none request require" ;;
@@ -96,7 +97,8 @@ _penstock() {
             --tls-cert --tls-key --tls-sni --tls-client-ca --tls-client-cert --tls-alpn --tls-min --max-handshakes \
             --tls --tls-ca --tls-name --tls-pin --tls-insecure --tls-dial-cert --tls-dial-key --tls-dial-alpn \
             --tls-dial-min --tls-via-ca \
-            --bind-source --via --send-proxy --resolver --nodelay --no-nodelay --keepalive --rcvbuf --sndbuf --backlog \
+            --bind-source --via --accept-proxy --accept-proxy-others --send-proxy --resolver --nodelay --no-nodelay \
+            --keepalive --rcvbuf --sndbuf --backlog \
             --user --core-dumps --workers --mode --spin --gather --pid-file \
             --log --log-format --log-file --access-log \
             -V --version -h --help"

@@ -42,6 +42,8 @@ complete -c penstock -l tls-dial-alpn -x -a 'h2 http/1.1 h2,http/1.1' -d 'Protoc
 complete -c penstock -l tls-dial-min -x -a '1.2 1.3' -d 'Oldest version with upstreams'
 complete -c penstock -l tls-via-ca -r -F -d 'Authorities of proxies'
 complete -c penstock -l via -x -d 'Proxies on the way to every TARGET'
+complete -c penstock -l accept-proxy -x -d 'Networks of proxies whose PROXY header is believed'
+complete -c penstock -l accept-proxy-others -x -a 'accept deny' -d 'What becomes of clients from elsewhere'
 complete -c penstock -l send-proxy -x -a 'v1 v2' -d 'Tell every TARGET of the client by a PROXY header'
 complete -c penstock -l bind-source -x -d 'Source address of connections to the upstream'
 complete -c penstock -l resolver -x -d 'DNS servers to ask'

@@ -284,7 +284,7 @@ describe("destinations of hooks:", function()
     ['{ "a:1", proxy = "v1", tlv = { [1] = "x" } }'] = 'tlv belongs to proxy = "v2" only',
     ['{ "a:1", proxy = "v2", tlv = { [256] = "x" } }'] = 'types from 0 to 255',
     ['{ "a:1", proxy = "v2", tlv = { [1] = 5 } }'] = 'its values strings',
-    ['{ "a:1", proxy = "v2", tlv = { [1] = ("x"):rep(3000) } }'] = '2048 bytes',
+    ['{ "a:1", proxy = "v2", tlv = { [1] = ("x"):rep(5000) } }'] = '4080 bytes',
     ['{ "a:1", via = "tls://u:secret@h" }'] = 'socks5%+tls://host:1080 or https://host:443',
     ['{ "a:1", via = { "socks5://h", key = 1 } }'] = 'it is a list',
     ['{ "a:1", via = { 5 } }'] = 'write via = "socks5://host:1080"',

@@ -34,7 +34,7 @@ static void check_v2(const struct proxy_header *h)
     struct proxy_tlv tlvs[16];
     struct proxy_header again;
     size_t at = 0, n_tlvs = 0;
-    static uint8_t out[PROXY_HEADER_MAX];
+    static uint8_t out[PROXY_BUILD_MAX];
     while (n_tlvs < 16 && proxy_next_tlv(h, &at, &tlvs[n_tlvs]))
         n_tlvs++;
     if (proxy_tlvs_size(tlvs, n_tlvs) > PROXY_TLVS_MAX)
@@ -51,6 +51,9 @@ static void check_v2(const struct proxy_header *h)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct proxy_header h;
+    struct proxy_ssl ssl;
+    if (proxy_read_ssl(data, size, &ssl))
+        MUST(ssl.tlvs_len == size - PROXY_SSL_HEAD);
     if (check_prefixes(parse, data, size) <= 0)
         return 0;
     proxy_parse(data, size, &h);

@@ -148,6 +148,28 @@ describe("compose.policy", function()
   end)
 end)
 
+describe("an accept hook that decides by the client", function()
+  local at_client = require "penstock.at_client"
+  local accept = at_client.hook(function(conn) return conn.ip end)
+  local policies = { { connect = function() return "first" end }, { accept = accept }, { connect = g } }
+
+  it("is asked in accept when there is no PROXY header to come, and else before the connect hooks behind it", function()
+    local proxied = compose.policy({ policies[2], policies[1] }, { what = "p.lua", proxied = true })
+    assert.equal("a", proxied.accept { ip = "a" })
+    assert.is_nil(proxied.accept { ip = "a", proxy = false })
+    assert.equal("a", proxied.connect { ip = "a", proxy = {} })
+    assert.equal("first", proxied.connect { ip = "a" })
+    local behind = compose.policy(policies, { what = "p.lua", proxied = true })
+    assert.equal("first", behind.connect { ip = "a", proxy = {} })
+  end)
+
+  it("makes no connect hook where no proxy is believed", function()
+    assert.is_nil(compose.policy({ policies[2] }, { what = "p.lua" }).connect)
+    assert.equal(2, #compose.list({ policies[2] }, { what = "p.lua", proxied = true }))
+    assert.equal(1, #compose.list({ policies[2] }, { what = "p.lua" }))
+  end)
+end)
+
 describe("compose.list", function()
   it("tells the hooks in force, in the order of a connection's life", function()
     assert.same({ { name = "accept", f }, { name = "connect", g, f }, { name = "filter.up", f },

@@ -355,6 +355,18 @@ static void access_lines_name_the_proxies_on_the_way_where_there_are_any(void **
                    "\"via\":\"socks5://a:1080,http://b:3128\",\"up\":12,");
 }
 
+static void access_lines_name_the_proxy_that_has_told_the_client(void **state)
+{
+    struct log_access a = sample;
+    a.proxy = "10.0.0.9:4000";
+    assert_matches(access_line(*state, LOG_TEXT, &a),
+                   " client=127\\.0\\.0\\.1:50000 proxy=10\\.0\\.0\\.9:4000 upstream=");
+    unlink(((struct fixture *)*state)->log);
+    assert_matches(
+        access_line(*state, LOG_JSON, &a),
+        "\"client\":\"127\\.0\\.0\\.1:50000\",\"proxy\":\"10\\.0\\.0\\.9:4000\",\"upstream\"");
+}
+
 static void access_lines_in_json_are_objects_with_tags(void **state)
 {
     assert_matches(
@@ -845,6 +857,7 @@ int main(void)
         TEST(level_words_parse),
         TEST(access_lines_have_every_field_in_order),
         TEST(access_lines_name_the_proxies_on_the_way_where_there_are_any),
+        TEST(access_lines_name_the_proxy_that_has_told_the_client),
         TEST(access_lines_in_json_are_objects_with_tags),
         TEST(access_lines_for_the_journal_have_a_priority),
         TEST(a_connection_without_upstream_and_tags_has_dashes),

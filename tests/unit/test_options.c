@@ -444,6 +444,26 @@ static void test_process_options_are_read(void **state)
     assert_true(config.jit && config.unsafe_lua);
 }
 
+static void test_proxies_are_believed_by_their_networks(void **state)
+{
+    (void)state;
+    const struct config_accept_proxy *accept = &accept_options("")->accept_proxy;
+    assert_null(accept->from);
+    accept = &accept_options("--accept-proxy 10/8 --accept-proxy=10.0.0.0/8,unix")->accept_proxy;
+    assert_string_equal(networks_text(accept->from), "10.0.0.0/8,unix");
+    assert_int_equal(accept->others, OTHERS_ACCEPT);
+    accept = &accept_options("--accept-proxy ::/0 --accept-proxy-others deny")->accept_proxy;
+    assert_int_equal(accept->others, OTHERS_DENY);
+    accept_line("--accept-proxy unix 1 a:1 2-3 a:1");
+    assert_ptr_equal(config.listeners[0].accept_proxy.from, config.listeners[2].accept_proxy.from);
+    assert_refused_saying("--accept-proxy 10.1.0.0/8 1 a:1",
+                          "is not a list of networks; write the "
+                          "addresses that are believed: 10.0.0.0/8");
+    assert_refused_saying("--accept-proxy 8080 a:1", "\"8080\" is not a list of networks");
+    assert_refused_saying("--accept-proxy-others deny 1 a:1", "add --accept-proxy 10.0.0.0/8");
+    assert_refused_saying("--accept-proxy-others reset 1 a:1", "write accept or deny");
+}
+
 static void test_auto_workers_are_the_cpus_this_process_may_use(void **state)
 {
     (void)state;
@@ -852,6 +872,7 @@ int main(void)
         cmocka_unit_test(test_of_opposite_or_repeated_options_the_last_wins),
         cmocka_unit_test(test_a_keepalive_under_a_second_is_not_turned_off),
         cmocka_unit_test(test_process_options_are_read),
+        cmocka_unit_test(test_proxies_are_believed_by_their_networks),
         cmocka_unit_test(test_auto_workers_are_the_cpus_this_process_may_use),
         cmocka_unit_test(test_name_servers_are_addresses_with_or_without_port),
         cmocka_unit_test(test_log_options_are_read),

@@ -6,7 +6,7 @@
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 
 static struct proxy_header got;
-static uint8_t out[PROXY_HEADER_MAX];
+static uint8_t out[PROXY_BUILD_MAX];
 
 static ssize_t parse(const void *bytes, size_t n)
 {
@@ -223,6 +223,84 @@ static void test_the_longest_v2_header_is_read(void **state)
     assert_int_equal(parse_exact(parse, bytes, 16), PROTO_BAD);
 }
 
+static void test_the_checksum_is_castagnolis(void **state)
+{
+    (void)state;
+    assert_int_equal(proxy_crc32c((const uint8_t *)"123456789", 9), 0xe3069283);
+    assert_int_equal(proxy_crc32c(NULL, 0), 0);
+}
+
+static void test_a_checksum_is_made_and_a_wrong_one_refused(void **state)
+{
+    (void)state;
+    struct proxy_header h = {.from = ip("1.2.3.4", 1), .to = ip("5.6.7.8", 2)};
+    struct proxy_tlv tlvs[] = {{PROXY_TLV_CRC32C, 4, (const uint8_t *)"gone"},
+                               {0xe0, 1, (const uint8_t *)"x"}};
+    size_t n = proxy_build_v2(&h, tlvs, 2, out);
+    assert_memory_not_equal(out + 31, "gone", 4);
+    assert_whole(parse, out, n);
+    for (size_t i = 16; i < n; i++) {
+        if (i >= 28 && i < 31) /* then it is no checksum at all */
+            continue;
+        out[i] ^= 1;
+        assert_int_equal(proxy_parse(out, n, &got), PROTO_BAD);
+        assert_true(got.fault == PROXY_CHECKSUM || i > 34);
+        out[i] ^= 1;
+    }
+    tlvs[1] = tlvs[0];
+    n = proxy_build_v2(&h, tlvs, 2, out);
+    assert_int_equal(proxy_parse(out, n, &got), PROTO_BAD);
+    assert_int_equal(got.fault, PROXY_MALFORMED);
+    tlvs[0].len = 3;
+    n = proxy_build_v2(&h, tlvs, 1, out);
+    assert_int_equal(proxy_parse(out, n, &got), PROTO_BAD);
+}
+
+static void test_an_ssl_option_is_read_and_must_add_up(void **state)
+{
+    (void)state;
+    static const uint8_t value[] = "\x07\0\0\1\2\x21\0\7TLSv1.3\x22\0\2cn";
+    struct proxy_ssl ssl;
+    struct proxy_tlv tlv;
+    size_t at = 0;
+    assert_true(proxy_read_ssl(value, sizeof value - 1, &ssl));
+    assert_int_equal(ssl.client, 7);
+    assert_int_equal(ssl.verify, 258);
+    assert_true(proxy_tlv_at(ssl.tlvs, ssl.tlvs_len, &at, &tlv));
+    assert_int_equal(tlv.type, PROXY_TLV_SSL_VERSION);
+    assert_true(proxy_tlv_at(ssl.tlvs, ssl.tlvs_len, &at, &tlv));
+    assert_memory_equal(tlv.value, "cn", 2);
+    assert_false(proxy_tlv_at(ssl.tlvs, ssl.tlvs_len, &at, &tlv));
+    struct proxy_header h = {.from = ip("1.2.3.4", 1), .to = ip("5.6.7.8", 2)};
+    for (size_t n = 0; n < sizeof value; n++) {
+        bool whole = n == 5 || n == 15 || n == sizeof value - 1;
+        struct proxy_tlv of_header = {PROXY_TLV_SSL, (uint16_t)n, value};
+        assert_int_equal(proxy_read_ssl(value, n, &ssl), whole);
+        ssize_t len = (ssize_t)proxy_build_v2(&h, &of_header, 1, out);
+        assert_int_equal(proxy_parse(out, (size_t)len, &got), whole ? len : PROTO_BAD);
+    }
+}
+
+static void assert_fault(enum proxy_fault fault, const char *bytes, size_t n)
+{
+    assert_int_equal(proxy_parse(bytes, n, &got), PROTO_BAD);
+    assert_string_equal(proxy_fault_word(got.fault), proxy_fault_word(fault));
+}
+
+static void test_a_refused_header_says_why(void **state)
+{
+    (void)state;
+    char line[PROXY_V1_MAX];
+    memset(line, 'x', sizeof line);
+    memcpy(line, "PROXY UNKNOWN ", 14);
+    assert_fault(PROXY_MISSING, "SSH-2.0", 7);
+    assert_fault(PROXY_MALFORMED, "PROXY TCP5 \r\n", 13);
+    assert_fault(PROXY_MALFORMED, SIGNATURE "\x31", 13);
+    assert_fault(PROXY_TOO_LONG, line, sizeof line);
+    assert_fault(PROXY_TOO_LONG, SIGNATURE "\x21\x11\x40\x00", 16);
+    assert_string_equal(proxy_fault_word(PROXY_TOO_LONG), "too_long");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -238,6 +316,10 @@ int main(void)
         cmocka_unit_test(test_options_that_do_not_add_up_are_refused),
         cmocka_unit_test(test_what_follows_local_or_unknown_is_skipped),
         cmocka_unit_test(test_the_longest_v2_header_is_read),
+        cmocka_unit_test(test_the_checksum_is_castagnolis),
+        cmocka_unit_test(test_a_checksum_is_made_and_a_wrong_one_refused),
+        cmocka_unit_test(test_an_ssl_option_is_read_and_must_add_up),
+        cmocka_unit_test(test_a_refused_header_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

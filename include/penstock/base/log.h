@@ -75,7 +75,9 @@ void log_bytes(enum log_level level, uint64_t conn_id, const char *text, size_t 
 struct log_access {
     uint64_t id;
     const char *listener;
-    const char *client;   /* address as text */
+    const char *client; /* address as text */
+    const char
+        *proxy; /* who has told it by a PROXY header; NULL without: then it is not in the line */
     const char *upstream; /* address as text, "-" when none was reached */
     const char *via; /* proxies on the way to it; NULL without any: then it is not in the line */
     uint64_t bytes_up, bytes_down;

@@ -30,10 +30,10 @@ struct dial_socket {
 
 /* Whom a PROXY header tells of. */
 struct dial_proxy {
-    struct addr client; /* AF_UNSPEC: nobody; then it says LOCAL or UNKNOWN */
-    struct addr local;  /* what the client had connected to */
-    const char
-        *local_path; /* the same where that was a UNIX socket; outlives the dial; else NULL */
+    struct addr client;      /* AF_UNSPEC: nobody; then it says LOCAL or UNKNOWN */
+    struct addr local;       /* what the client had connected to */
+    const char *client_path; /* of UNIX sockets, "@name" where abstract; they outlive the dial; */
+    const char *local_path;  /* NULL: none */
 };
 
 struct dial_options {

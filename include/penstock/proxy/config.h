@@ -9,6 +9,7 @@
 
 #include "penstock/base/addr.h"
 #include "penstock/base/log.h"
+#include "penstock/base/networks.h"
 #include "penstock/net/dial.h"
 #include "penstock/net/relay.h"
 #include "penstock/net/tls_ctx.h"
@@ -27,8 +28,8 @@ struct config_limits {
 /* Deadlines in milliseconds; 0 switches one off. */
 struct config_timeouts {
     uint64_t connect_ms;   /* resolve and connect, all targets together; default 5 s */
-    uint64_t handshake_ms; /* each look at the client before there is an upstream, and the handshake
-                              hook; default 10 s */
+    uint64_t handshake_ms; /* the PROXY header, each look at the client before there is an upstream,
+                              and the handshake hook; default 10 s */
     uint64_t first_byte_ms; /* first byte of the client, from the start of the relay; default off */
     uint64_t idle_ms;       /* nothing moved in either direction; default 1 h */
     uint64_t half_closed_ms; /* one side has ended, the other moves next to nothing; default 60 s */
@@ -44,6 +45,13 @@ struct config_socket {
     struct addr source;    /* source address for dialling; AF_UNSPEC: the kernel chooses */
 };
 
+/* PROXY headers of clients. */
+struct config_accept_proxy {
+    struct networks *from; /* who must send one, and is believed; a reference; NULL: nobody */
+    int others;            /* enum config_others: what becomes of everybody else */
+};
+enum config_others { OTHERS_ACCEPT, OTHERS_DENY };
+
 struct config_listener {
     char *name;           /* for logs and metrics; the bind text when not given; owned */
     struct endpoint bind; /* one address, one port */
@@ -51,6 +59,7 @@ struct config_listener {
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_socket socket;
+    struct config_accept_proxy accept_proxy;
     struct dial_socket dial_socket; /* the same towards the upstream: config_settle() */
     struct tls_server *tls;         /* TLS with clients; one reference; NULL: none */
     enum relay_choice relay;        /* auto, copy or splice */

@@ -26,6 +26,7 @@ struct worker;
 /* X(NAME, text) */
 #define CONN_STATES(X)                                                                             \
     X(ACCEPT, "accept hook")                                                                       \
+    X(PROXY, "waiting for the PROXY header")                                                       \
     X(TLS, "TLS handshake of the client")                                                          \
     X(CONNECT, "connect hook")                                                                     \
     X(DIAL, "dialling")                                                                            \
@@ -53,6 +54,19 @@ struct conn_tag {
     char text[]; /* key, 0, value, 0 */
 };
 
+/* What a PROXY header has told of the connection. */
+struct conn_proxy {
+    struct buf in;         /* while it is read: what has come of it */
+    struct addr peer;      /* who sent it */
+    struct addr to;        /* what the client had connected to; AF_UNSPEC when that is not told */
+    const char *from_path; /* the same and the client's, of UNIX sockets, "@name" where abstract; */
+    const char *to_path;   /* NULL without; in `memory` */
+    uint8_t version;       /* 0 while it is read */
+    bool told;             /* it names a client; else that is the peer (LOCAL, UNKNOWN) */
+    uint16_t tlvs_len;
+    uint8_t memory[]; /* the options as they came, tlvs_len bytes; the paths */
+};
+
 struct conn {
     struct list node; /* in worker->conns */
     struct worker *worker;
@@ -61,7 +75,8 @@ struct conn {
     const struct config_listener *config; /* its listener's */
     struct stream client, upstream;
     struct relay up, down;
-    struct addr client_addr;
+    struct addr client_addr;              /* the socket's, or what a PROXY header has told */
+    struct conn_proxy *proxy;             /* NULL without a PROXY header */
     struct addr upstream_addr;            /* AF_UNSPEC until connected */
     struct policy *policy;                /* its listener's; may be NULL */
     void *script;                         /* the policy's own record of this connection */
@@ -77,7 +92,7 @@ struct conn {
     uint64_t accepted_ns;
     uint64_t dial_ns;           /* start of the dial */
     uint64_t connected_ns;      /* 0 until connected */
-    uint64_t relay_ms;          /* start of the relay */
+    uint64_t relay_ms;          /* start of the relay; of the handshake, or of PROXY, before */
     uint64_t active_ms;         /* last byte moved, monotonic */
     uint64_t half_closed_ms;    /* start of the present half-closed window; 0 while none */
     uint64_t half_closed_bytes; /* bytes moved when it began */
@@ -149,6 +164,11 @@ void conn_open_client(struct conn *c);
 /* A script has written something: moves what can be moved, and looks at how the sides are. May
  * close the connection. */
 void conn_pump(struct conn *c);
+/* What its PROXY header has told, NULL without one (or before it is whole). */
+const struct conn_proxy *conn_proxy(const struct conn *c);
+/* A PROXY header is to come first: what the client sends is not for hooks yet, and who it is, not
+ * known. */
+bool conn_awaits_proxy(const struct conn *c);
 /* The deadlines that hold for it. */
 const struct config_timeouts *conn_timeouts(const struct conn *c);
 /* A copy of them that belongs to this connection, to change and then conn_watch_again(). NULL when

@@ -28,9 +28,10 @@ struct listener {
     char text[256];      /* "127.0.0.1:8080", "unix:/run/x" */
     int *fds; /* one a worker (SO_REUSEPORT), or one for all (UNIX, fd:N); -1 when closed */
     unsigned n_fds;
-    struct clients *clients; /* NULL as long as there was no limit per client */
-    uint32_t rate_limit;     /* what `rate` was made for; the main thread's */
-    atomic_ullong refused;   /* clients over the limit per client */
+    struct clients *clients;     /* NULL as long as there was no limit per client */
+    uint32_t rate_limit;         /* what `rate` was made for; the main thread's */
+    atomic_ullong refused;       /* clients over the limit per client */
+    atomic_ullong proxy_refused; /* connections ended for their PROXY header */
     uv_mutex_t rate_lock;
     struct rate rate;
     atomic_ullong seq;      /* connections accepted so far */
@@ -57,6 +58,9 @@ int listener_prepare(struct listener *l, const struct config_listener *config, u
 /* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the
  * workers' last close ends the listening. */
 void listener_release(struct listener *l);
+/* A client over the limit per client is turned away: counts and logs it. */
+void listener_refused_client(struct listener *l, const struct config_listener *config,
+                             const struct addr *client);
 /* No connection will come any more: removes the file of a UNIX socket. On the main thread. */
 void listener_unlink(struct listener *l);
 struct listener *listener_hold(struct listener *l);

@@ -5,6 +5,7 @@
 #ifndef PENSTOCK_PROXY_METRICS_H
 #define PENSTOCK_PROXY_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,6 +44,7 @@ struct metric_info {
     size_t n_labels;
     const double *bounds; /* histogram: upper bounds of its buckets, ascending, without +Inf */
     size_t n_bounds;
+    bool own; /* not a script's: only then may its name begin with penstock_ */
 };
 
 /* The value of a label. */

@@ -13,6 +13,7 @@
     X(UNREACHABLE, "unreachable", "the last destination tried cannot be reached")                  \
     X(DNS, "dns", "no destination's name could be resolved")                                       \
     X(DENIED, "denied", "a policy said no; detail is its word")                                    \
+    X(PROXY, "proxy", "the PROXY header was missing, wrong or not allowed; detail tells how")      \
     X(LIMIT, "limit", "a limit was reached; detail names it")                                      \
     X(SCRIPT, "script", "a hook failed")                                                           \
     X(CLOSED, "closed", "a policy closed it")                                                      \

@@ -13,15 +13,17 @@
 #include "penstock/proxy/listener.h"
 #include "penstock/proxy/policy.h"
 
+struct metrics;
 struct resolver;
 struct vnet;
 
 /* What all workers count in; owned by the server. */
 struct server_counts {
-    atomic_ullong ids;  /* connection ids given out */
-    atomic_uint conns;  /* connections now */
-    uint32_t max_conns; /* 0: no limit */
-    unsigned max_pipes; /* of each worker */
+    atomic_ullong ids;       /* connection ids given out */
+    atomic_uint conns;       /* connections now */
+    uint32_t max_conns;      /* 0: no limit */
+    unsigned max_pipes;      /* of each worker */
+    struct metrics *metrics; /* of the process; NULL: nobody counts there */
 };
 
 enum { GENERATIONS_MAX = 4 };

@@ -48,11 +48,13 @@ void script_files_add(struct script_files *files, const char *path);
 void script_files_deinit(struct script_files *files);
 
 struct script_options {
-    const char *path;    /* the file */
-    bool config;         /* a configuration, which returns nothing; else a policy file */
-    bool operands;       /* the command line has listeners, which get the policy that it returns */
-    bool target;         /* one of them has a destination */
-    bool unsafe;         /* open every Lua library */
+    const char *path; /* the file */
+    bool config;      /* a configuration, which returns nothing; else a policy file */
+    bool operands;    /* the command line has listeners, which get the policy that it returns */
+    bool target;      /* one of them has a destination */
+    bool
+        accept_proxy; /* the command line takes PROXY headers, of listeners that say nothing else */
+    bool unsafe;      /* open every Lua library */
     const char *modules; /* C modules that may be required all the same, "cjson,lpeg"; NULL: none */
     unsigned worker;     /* number of the worker it is for, from 0 */
     bool jit;            /* compile policy code */

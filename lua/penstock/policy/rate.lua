@@ -1,4 +1,5 @@
 -- Limits for each client, over all workers: new connections a second, open ones, bytes a second.
+local at_client = require "penstock.at_client"
 local options = require "penstock.options"
 local ps = require "penstock"
 
@@ -54,7 +55,7 @@ return options.constructor(call, names, function(o)
   end
 
   local policy = {
-    accept = function(conn)
+    accept = at_client.hook(function(conn)
       local key = key_of(conn)
       if key == nil then return end
       if starts and not starts:take(key) then return over_rate end
@@ -75,7 +76,7 @@ return options.constructor(call, names, function(o)
         if (up and not limits.up) or (down and not limits.down) then return over_rate end
         conn:limit(limits)
       end
-    end,
+    end),
   }
   if open then policy.close = leave end
   return policy

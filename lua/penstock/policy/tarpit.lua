@@ -1,4 +1,5 @@
 -- Holds clients: sends them a few bytes now and then, or nothing, instead of turning them away.
+local at_client = require "penstock.at_client"
 local cidr = require "penstock.cidr"
 local options = require "penstock.options"
 local ps = require "penstock"
@@ -49,12 +50,12 @@ return options.constructor(call, names, function(o)
   end
 
   return {
-    accept = function(conn)
+    accept = at_client.hook(function(conn)
       if not is_held(conn) then return end
       counted[conn] = true
       if held:incr("held", 1, 0) > most then return over end
       return text == "" and silent or drip(conn)
-    end,
+    end),
     close = function(conn)
       if counted[conn] then held:incr("held", -1) end
     end,
