@@ -30,16 +30,16 @@ enum { VIA_WHY_MAX = 400 };
 struct via {
     const struct target *target;
     struct loop *loop;
-    struct buf out;        /* not yet sent */
-    struct buf in;         /* an answer, as far as it has come */
-    struct buf header;     /* the PROXY header, for the end */
-    size_t hop;            /* the one spoken with */
-    uint8_t state;         /* enum via_state */
-    bool beyond;           /* it has answered that what is behind it cannot be reached */
-    bool shaking;          /* TLS: the handshake has begun */
-    bool plain;            /* no TLS, whatever the target says: a network without bytes to hide */
+    struct buf out;    /* not yet sent */
+    struct buf in;     /* an answer, as far as it has come */
+    struct buf header; /* the PROXY header, for the end */
+    size_t hop;        /* the one spoken with */
+    uint8_t state;     /* enum via_state */
+    bool beyond;       /* it has answered that what is behind it cannot be reached */
+    bool shaking;      /* TLS: the handshake has begun */
+    bool plain;        /* no TLS, whatever the target says: a network without bytes to hide */
     const char *tls_why, *tls_advice; /* of the upstream's TLS that has failed; else NULL */
-    char why[VIA_WHY_MAX]; /* which hop failed and why; "" */
+    char why[VIA_WHY_MAX];            /* which hop failed and why; "" */
 };
 
 void via_init(struct via *v);

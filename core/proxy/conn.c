@@ -654,6 +654,7 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     relay_init(&c->up, RELAY_UP, &w->loop, &c->client, &c->upstream, &relay_ops);
     c->up.corked = true; /* until it is connected */
     relay_init(&c->down, RELAY_DOWN, &w->loop, &c->upstream, &c->client, &relay_ops);
+    c->down.corked = a->config->tls; /* until that is open: nothing is said in plain */
     c->worker = w;
     c->listener = listener_hold(l); /* dropped by free_conn() */
     c->counted = counted;

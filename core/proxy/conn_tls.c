@@ -16,6 +16,12 @@ static void go_on(struct conn *c)
     conn_decide(c, HOOK_CONNECT);
 }
 
+bool conn_awaits_tls(const struct conn *c)
+{
+    return c->config->tls &&
+           (c->state == CONN_ACCEPT || c->state == CONN_PROXY || c->state == CONN_TLS);
+}
+
 void conn_leave_handshakes(struct conn *c)
 {
     if (c->shaking)
@@ -49,8 +55,10 @@ static void step(struct conn *c)
     switch (tls_step(&c->client)) {
     case TLS_OPEN:
         conn_leave_handshakes(c);
-        conn_watch(c); /* without the handshake's deadline */
+        c->down.corked = false;
+        relay_flush(&c->down); /* what hooks have put meanwhile */
         go_on(c);
+        conn_watch_again(c); /* without the handshake's deadline */
         break;
     case TLS_ASKS:
         if (c->asking)
@@ -69,6 +77,7 @@ void conn_start_tls(struct conn *c)
 {
     /* A virtual network has nobody to hide from; policies are tested, not OpenSSL. */
     if (!c->config->tls || conn_loop(c)->options.vnet) {
+        c->down.corked = false;
         go_on(c);
         return;
     }

@@ -23,6 +23,11 @@ static int look(lua_State *L, struct script_conn *s, const char *call, const str
                           "%s: a PROXY header stands before what the client sends; call it in "
                           "connect or later",
                           call);
+    if (conn_awaits_tls(c))
+        return luaL_error(L,
+                          "%s: a TLS handshake stands before what the client sends; call it in "
+                          "connect or later",
+                          call);
     conn_open_client(c);
     if (c->up.mode != RELAY_STREAM)
         return luaL_error(L,

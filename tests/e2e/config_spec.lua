@@ -301,7 +301,6 @@ describe("wrong configurations (status 2):", function()
       "the address 0.0.0.0:1 is given twice" },
     { "a name twice", 'ps.listen { name = "a", bind = ":1" } ps.listen { name = "a", bind = ":2" }',
       'two listeners are named "a"' },
-    { "what is to come", 'ps.listen { bind = ":1", tls = {} }', "tls is not in this version yet" },
     { "a wrong policy", 'ps.listen { bind = ":1", policy = { conect = print } }',
       'unknown hook "conect", did you mean "connect"' },
     { "a listener's option in ps.options", "ps.options { idle_timeout = 1 }",

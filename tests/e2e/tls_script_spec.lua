@@ -81,6 +81,42 @@ describe("TLS in policies", function()
     p:access(4)
   end)
 
+  case("keeps what hooks say before the handshake until it is over, and lets them look behind it only", function(t)
+    local cert, server = tls.certificate(t:folder(), "a.lab"), t:listen()
+    local p = start(t, [[return {
+      accept = function(conn)
+        conn:inject("down", "hello\n")
+        conn:tag("look", select(2, pcall(conn.peek, conn, 1)):match "a TLS handshake stands before")
+      end,
+      sni = function(conn) conn:inject("down", "again\n") end,
+      connect = function(conn) conn:tag("first", conn:peek(4)) end,
+    }]], { "--tls-cert", cert.cert, "--tls-key", cert.key, "127.0.0.1:0", server.address })
+    local client = tls.client(t:connect(p)):handshake()
+    client:expect "hello\nagain\n"
+    client:send "ping"
+    local upstream = t:accept(server)
+    upstream:expect "ping"
+    client:goodbye(true)
+    upstream:finish()
+    p:expect_end { reason = "eof", first = "ping", look = "a TLS handshake stands before" }
+  end)
+
+  case("answers and denies by TLS", function(t)
+    local cert = tls.certificate(t:folder(), "a.lab")
+    local p = start(t, [[local ps = require "penstock"
+      return { connect = function(conn)
+        if conn.tls.sni == "no.lab" then return ps.deny { reason = "no" } end
+        return ps.reply(("bye "):rep(50000))
+      end }]], { "--tls-cert", cert.cert, "--tls-key", cert.key, "127.0.0.1:0", "-" })
+    local client = tls.client(t:connect(p)):handshake()
+    client:expect(("bye "):rep(50000)):expect_end "close_notify"
+    client:goodbye(true)
+    p:expect_end { reason = "closed", detail = "reply" }
+    client = tls.client(t:connect(p), { name = "no.lab" }):handshake()
+    client:expect_end "close_notify"
+    p:expect_end({ reason = "denied", detail = "no" }, 2)
+  end)
+
   case("reaches upstreams by TLS as destinations say", function(t)
     local ca = tls.ca(t:folder(), "ca")
     local cert, us = tls.certificate(t:folder(), "db", { ca = ca }), tls.certificate(t:folder(), "us", { ca = ca })

@@ -33,7 +33,7 @@ describe("compose.policy", function()
     assert.same({ connect = f }, policy { { { connect = f } } })
   end)
 
-  for _, name in ipairs { "accept", "connect", "failed", "connected" } do
+  for _, name in ipairs { "accept", "sni", "connect", "failed", "connected" } do
     it(name .. ": the first decision counts, in order", function()
       local calls = {}
       local composed = policy { { [name] = hook(calls, 1) }, { { [name] = hook(calls, 2, "x") } },
@@ -123,7 +123,7 @@ describe("compose.policy", function()
   end)
 
   it("names the hook that was meant", function()
-    assert.equal('p.lua: unknown hook "conect", did you mean "connect"?; the hooks are accept, connect, failed, ' ..
+    assert.equal('p.lua: unknown hook "conect", did you mean "connect"?; the hooks are accept, sni, connect, failed, ' ..
       "connected, handshake, data, filter, serve, close", message { conect = f })
     assert.matches('unknown hook "x"; the hooks are', message { x = f })
     assert.matches('the hook "sni" needs TLS', message { sni = f })

@@ -169,6 +169,8 @@ const struct conn_proxy *conn_proxy(const struct conn *c);
 /* A PROXY header is to come first: what the client sends is not for hooks yet, and who it is, not
  * known. */
 bool conn_awaits_proxy(const struct conn *c);
+/* The same of TLS. What is for the client waits until it is open. */
+bool conn_awaits_tls(const struct conn *c);
 /* The deadlines that hold for it. */
 const struct config_timeouts *conn_timeouts(const struct conn *c);
 /* A copy of them that belongs to this connection, to change and then conn_watch_again(). NULL when
