@@ -64,7 +64,8 @@ struct script_conn {
     struct list dirty_node;     /* in vm->dirty */
     struct filters *filters[2]; /* by direction: those that run */
     struct script_stream *readers[2], *writers[2]; /* by direction: who has its ends */
-    uint64_t id, seq;                              /* copies, to answer after the end */
+    uint64_t look_ms; /* when its hooks first looked at the client; 0: not yet */
+    uint64_t id, seq; /* copies, to answer after the end */
     int ref;
     bool has_env;     /* its environment table holds ctx, client, proxy, log, upstream */
     bool knows_proxy; /* its client is that of the PROXY header */
