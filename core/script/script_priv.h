@@ -406,6 +406,8 @@ void lib_log_push(lua_State *L, uint64_t conn_id);
 
 /* Adds the C functions under ps.listen and ps.options to the table on the top. May raise. */
 void lib_config_open(lua_State *L, struct vm *vm);
+/* Adds read_private() to the table on the top (lib_files.c). May raise. */
+void lib_files_open(lua_State *L);
 
 /* Makes the binary's own modules, all but "penstock", known to require. May raise. */
 void vm_preload_modules(lua_State *L);

@@ -77,6 +77,7 @@ require "penstock.shared"(ps, core, time_ms)
 require "penstock.pool"(ps, core, time_ms)
 local finish = require "penstock.listen"(ps, core)
 package.loaded["penstock.options"] = require "penstock.options"(core) -- for the ready policies
+package.loaded["penstock.logins"] = require "penstock.logins"(core.read_private)
 
 -- Lua's own libraries.
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)
