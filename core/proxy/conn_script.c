@@ -71,10 +71,19 @@ static void end_served(struct conn *c)
     conn_close(c, (enum close_reason)c->reason, SIDE_NONE, detail);
 }
 
+/* The client has not taken all. That does not change why it was denied. */
+static void break_off(struct conn *c, enum close_reason reason, const char *detail)
+{
+    if (c->reason == REASON_DENIED)
+        end_served(c);
+    else
+        conn_reset(c, reason, SIDE_CLIENT, detail);
+}
+
 void conn_look_at_goodbye(struct conn *c)
 {
     if (c->client.err) {
-        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+        break_off(c, REASON_RESET, "");
         return;
     }
     size_t unsent = stream_unsent(&c->client) + relay_held(&c->down);
@@ -82,7 +91,7 @@ void conn_look_at_goodbye(struct conn *c)
     uint64_t now = conn_loop(c)->now_ms;
     if (!c->client.shut || (unsent && !ended)) {
         if (!conn_may_linger(c, unsent))
-            conn_reset(c, REASON_TIMEOUT, SIDE_CLIENT, "goodbye");
+            break_off(c, REASON_TIMEOUT, "goodbye");
         return;
     }
     if (c->unsent) { /* it has all now: the grace begins */

@@ -155,6 +155,13 @@ describe("connect refuses", function()
     assert.same({ 400, "bad_name" }, { status, detail })
   end)
 
+  it("other protocols at their first byte", function()
+    for _, bytes in ipairs { "\5", "\4", "\22", "\0", "\255" } do
+      local status, detail = answer(bytes)
+      assert.same({ 400, "bad_request" }, { status, detail })
+    end
+  end)
+
   it("heads over 16 KiB with 431, in one field or in many", function()
     local status, detail = answer(request("www.test:443", "X: " .. ("x"):rep(17000) .. "\r\n"))
     assert.same({ 431, "too_long" }, { status, detail })

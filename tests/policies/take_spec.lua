@@ -119,6 +119,14 @@ describe("ps.deny{ reply = }", function()
     end)
   end
 
+  it("stays a denial when the client aborts instead of taking it", function()
+    local p = start 'return { connect = function() return ps.deny { reason = "why", reply = ("x"):rep(100000) } end }'
+    local c = p:client { window = 10 }
+    c:stop_reading()
+    c:reset()
+    assert.same({ "denied", "why" }, { c:closed() })
+  end)
+
   it("is delivered from failed, behind what was injected before", function()
     local p = start [[
       return { connect = function(conn) conn:inject("down", "wait, ") end,

@@ -87,6 +87,8 @@ local function is_welcome(conn, head, check)
 end
 
 local function read_head(conn)
+  local first = conn:peek(1)
+  if first and not first:find "[%w\r\n!#$%%&'*+.^_`|~-]" then return denied("bad", "bad_request") end -- SOCKS, or TLS
   local head, why = http1.read_head({ line = function(_, max) return conn:take_line(max) end }, HEAD_MAX)
   if head then return head end
   if why == "eof" or why == "closed" then return nil, ps.deny { reason = why } end
