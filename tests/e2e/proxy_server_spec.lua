@@ -41,6 +41,14 @@ local protocols = {
   connect = { request = http_request, success = CONNECTED },
 }
 
+-- All that is answered to these bytes.
+local function answer(t, p, bytes)
+  local client = t:connect(p):send(bytes)
+  local text = client:read_all()
+  client:close()
+  return text
+end
+
 -- A client that has a way to the listener.
 local function tunnel(t, p, command, listener)
   local client = t:connect(p):send(protocols[command].request(listener))
@@ -101,9 +109,8 @@ for command, protocol in pairs(protocols) do
 
     case("the answer reaches a client that has sent more already", function(t)
       local p, nobody = start(t, command), t:refusing()
-      local client = t:connect(p):send(protocol.request(nobody) .. ("x"):rep(30000))
-      local answer = client:read_all()
-      assert.matches(command == "socks" and "^\5%z\5\5" or "^HTTP/1.1 502 ", answer)
+      local text = answer(t, p, protocol.request(nobody) .. ("x"):rep(30000))
+      assert.matches(command == "socks" and "^\5%z\5\5" or "^HTTP/1.1 502 ", text)
       p:expect_end { reason = "denied", detail = "refused", upstream = nobody.address }
     end)
 
@@ -123,20 +130,18 @@ for command, protocol in pairs(protocols) do
 
     case("a client that stalls is ended by the handshake timeout", function(t)
       local p = start(t, command, "--handshake-timeout", "200ms")
-      local client = t:connect(p):send(protocol.request(t:listen()):sub(1, 2))
-      client:read_all()
+      answer(t, p, protocol.request(t:listen()):sub(1, 2))
       p:expect_end { reason = "denied", detail = "timeout" }
     end)
 
     case("what no rule names is refused, and so is what a name leads to", function(t)
       local server = t:listen()
       local p = start(t, command, "--allow", ("localhost:%d,*:443"):format(server.port), "--allow", "127.0.0.9:1")
-      t:connect(p):send(protocol.request(server)):read_all()
+      answer(t, p, protocol.request(server))
       p:expect_end { reason = "denied", detail = "not_allowed", upstream = "-" }
       local name = command == "socks" and OPEN .. "\5\1\0\3\9localhost" .. socks_request(server):sub(-2) or
         ("CONNECT localhost:%d HTTP/1.0\r\n\r\n"):format(server.port)
-      local answer = t:connect(p):send(name):read_all()
-      assert.matches(command == "socks" and "^\5%z\5\2" or "^HTTP/1.1 403 ", answer)
+      assert.matches(command == "socks" and "^\5%z\5\2" or "^HTTP/1.1 403 ", answer(t, p, name))
       p:expect_end({ reason = "denied", detail = "private", to = "localhost:" .. server.port }, 2)
       p:log "refused: localhost leads to .*127%.0%.0%.1 %(loopback%).*, and no rule names that network"
       assert.is_nil(server:try_accept(0))
