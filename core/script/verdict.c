@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib_pool.h"
+#include "penstock/proxy/config.h"
 #include "lib_tls.h"
 #include "penstock/net/tls_cert.h"
 
@@ -99,6 +100,11 @@ static void read_deny(lua_State *L, struct task *t)
 {
     struct verdict *v = &t->extra->verdict;
     take_reply(L, 1, "reply", v);
+    if (buf_len(&v->reply) && t->hook == HOOK_ACCEPT && t->conn->config->tls) {
+        buf_deinit(&v->reply);
+        luaL_error(L, "the accept hook returned ps.deny{ reply = … }, but nothing can be said "
+                      "before the TLS handshake; return it from the connect hook");
+    }
     if (buf_len(&v->reply) && t->hook > HOOK_FAILED) {
         buf_deinit(&v->reply);
         luaL_error(L,

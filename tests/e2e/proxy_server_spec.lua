@@ -433,3 +433,76 @@ describe("a chain of penstocks", function()
     expect_failure(t, { "socks5://" .. http.address }, server.address, "refused", "socks5 " .. plain(http.address))
   end)
 end)
+
+describe("over TLS:", function()
+  -- A certificate for localhost and 127.0.0.1 that is its own authority; its key stands in the same file.
+  local function certificate(t)
+    local path = t:folder() .. "/both.pem"
+    local cert, key = t:folder() .. "/cert.pem", t:folder() .. "/key.pem"
+    run(t, {
+      "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+      "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert,
+    })
+    sys.write_file(path, sys.read_file(cert) .. sys.read_file(key))
+    run(t, { "chmod", "600", path })
+    return path
+  end
+
+  -- Hops of these kinds, each with a login, and penstock as their client.
+  local function chain(t, pem, server, ...)
+    local users, urls = users_file(t), {}
+    for i, scheme in ipairs { ... } do
+      local args = { "--auth", users }
+      if scheme:find "tls" or scheme == "https" then args[3], args[4] = "--tls-cert", pem end
+      local hop = start(t, scheme:find "socks" and "socks" or "connect", unpack(args))
+      urls[i] = ("%s://alice:won%%3Ader@%s"):format(scheme, hop.address)
+    end
+    return t:penstock { "--tls-via-ca", pem, "--via", table.concat(urls, ","), "127.0.0.1:0", server.address }
+  end
+
+  -- What the upstream says first, bytes both ways, and half-close come through.
+  local function expect_way(t, p, server)
+    local client, upstream = t:pair(p, server)
+    upstream:send "220 first\r\n"
+    client:expect "220 first\r\n"
+    bulk.run { { from = client, to = upstream, bytes = MB }, { from = upstream, to = client, bytes = MB } }
+    client:finish()
+    upstream:expect_eof()
+    upstream:send("last"):finish()
+    client:expect "last"
+    client:expect_eof()
+    p:expect_end { reason = "eof", upstream = server.address }
+  end
+
+  for _, hops in ipairs { "socks5+tls http socks5", "socks5 https socks5", "http socks5 socks5+tls" } do
+    case_with("openssl", "the hops " .. hops .. " carry bytes and half-close", function(t)
+      local server, schemes = t:listen(), {}
+      for scheme in hops:gmatch "%S+" do schemes[#schemes + 1] = scheme end
+      expect_way(t, chain(t, certificate(t), server, unpack(schemes)), server)
+    end)
+  end
+
+  case_with("openssl", "a hop whose certificate nobody vouches for is named", function(t)
+    local hop, server = start(t, "socks", "--tls-cert", certificate(t)), t:listen()
+    local p = t:penstock { "--via", "socks5+tls://" .. hop.address, "127.0.0.1:0", server.address }
+    t:connect(p):expect_reset()
+    p:expect_end { side = "upstream", detail = "hop" }
+    p:log("socks5%+tls " .. plain(hop.address) .. ": ")
+  end)
+
+  case_with("openssl curl", "curl goes through an HTTPS proxy", function(t)
+    local pem, server = certificate(t), t:listen()
+    local p = start(t, "connect", "--tls-cert", pem, "--auth", users_file(t))
+    assert.equal("hello\n", curl(t, server, "127.0.0.1", "-p", "--proxy-cacert", pem, "-x",
+      "https://alice:won%3Ader@localhost:" .. p.port))
+    p:expect_end { user = "alice" }
+  end)
+
+  case_with("openssl", "ps.deny{ reply = } says nothing in the clear before the handshake", function(t)
+    local policy = t:file("deny.lua", [[
+      return { accept = function() return require "penstock".deny { reply = "plain" } end, serve = function() end }]])
+    local p = t:penstock { "--tls-cert", certificate(t), "-p", policy, "127.0.0.1:0", "-" }
+    t:expect_error "nothing can be said before the TLS handshake; return it from the connect hook"
+    t:connect(p):expect_reset()
+  end)
+end)
