@@ -371,7 +371,8 @@ static const struct option_spec table[] = {
     {GROUP_TIMES, 0, "connect-timeout", "TIME", &type_time_ms, AT(each.timeouts.connect_ms), 0, YEARS_10_MS, NULL,
      "to resolve and connect, all targets together (default 5s)"},
     {GROUP_TIMES, 0, "handshake-timeout", "TIME", &type_time_ms, AT(each.timeouts.handshake_ms), 0, YEARS_10_MS, NULL,
-     "of the PROXY header, of a client's TLS handshake, and of the handshake hook, each by itself (default 10s)"},
+     "of the PROXY header, of a client's TLS handshake, of what hooks read before they connect (a proxy's request, say), "
+     "and of the handshake hook, each by itself (default 10s)"},
     {GROUP_TIMES, 0, "first-byte-timeout", "TIME", &type_time_ms, AT(each.timeouts.first_byte_ms), 0, YEARS_10_MS, NULL,
      "until the client sends its first byte (default off)"},
     {GROUP_TIMES, 0, "idle-timeout", "TIME", &type_time_ms, AT(each.timeouts.idle_ms), 0, YEARS_10_MS, NULL,

@@ -111,6 +111,17 @@ describe("socks refuses", function()
       table.concat(p:log(), "\n"))
   end)
 
+  it("a name that is pointed elsewhere once it was looked at: what was looked at is what is connected to", function()
+    local p, u = start 'allow = "any"'
+    local inner = p:upstream "127.0.0.1:443"
+    p:client():send(OPEN .. TO_NAME .. "a")
+    p:dns { ["www.test"] = { "127.0.0.1" } }
+    local c = p:client():send(OPEN .. TO_NAME .. "b"):finish()
+    assert.equal("a", u:received())
+    assert.same({ "denied", "private" }, { c:closed() })
+    assert.equal(0, #inner.connections)
+  end)
+
   it("BIND and UDP ASSOCIATE with code 7", function()
     for _, command in ipairs { "\2", "\3", "\0", "\9" } do
       assert.same({ "\5\0\5\7" .. BOUND, "fin", "denied", "command" },
