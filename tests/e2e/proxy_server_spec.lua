@@ -474,7 +474,10 @@ describe("over TLS:", function()
     p:expect_end { reason = "eof", upstream = server.address }
   end
 
-  for _, hops in ipairs { "socks5+tls http socks5", "socks5 https socks5", "http socks5 socks5+tls" } do
+  for _, hops in ipairs {
+    "socks5+tls http socks5", "socks5 https socks5", "http socks5 socks5+tls", "https socks5+tls",
+    "socks5+tls https socks5+tls",
+  } do
     case_with("openssl", "the hops " .. hops .. " carry bytes and half-close", function(t)
       local server, schemes = t:listen(), {}
       for scheme in hops:gmatch "%S+" do schemes[#schemes + 1] = scheme end
