@@ -156,11 +156,11 @@ static int change_log(const struct log_options *before, const struct log_options
 /* Whoever finds an open proxy uses it. */
 static void warn_of_open_proxy(const struct config *config)
 {
-    for (size_t i = 0; config->preset && !config->auth && i < config->n_listeners; i++) {
+    for (size_t i = 0; config->anonymous && i < config->n_listeners; i++) {
         const struct endpoint *bind = &config->listeners[i].bind;
         if (bind->kind == ENDPOINT_IP && !addr_is_loopback(&bind->ip))
             log_warn("%s is open: who can connect can use it, and to everything that --allow "
-                     "names; --auth FILE asks for a login",
+                     "names; --auth FILE asks for a login, --tls-client-ca for a certificate",
                      bind->text);
     }
 }

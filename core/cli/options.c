@@ -214,6 +214,11 @@ static enum options_result take_file(struct walk *w, const char *word)
     return c->policy ? OPTIONS_RUN : refuse(w, "%s", err_text(-ENOMEM));
 }
 
+static bool asks_for_certificate(const struct options_tls *o)
+{
+    return o->client_ca && (o->client_cert < 0 || o->client_cert == TLS_CLIENT_CERT_REQUIRE);
+}
+
 /* "socks LISTEN" and "connect LISTEN": a listener whose policy names the destinations. */
 static enum options_result take_proxy(struct walk *w, const char *preset)
 {
@@ -242,6 +247,7 @@ static enum options_result take_proxy(struct walk *w, const char *preset)
         return refuse(w, "%s", err_text(-ENOMEM));
     }
     d->config.preset = preset;
+    d->config.anonymous = !d->config.auth && !asks_for_certificate(&d->tls);
     w->operands[0] = w->operands[1];
     w->operands[1] = no_target;
     return OPTIONS_RUN;

@@ -493,6 +493,15 @@ describe("over TLS:", function()
     p:log("socks5%+tls " .. plain(hop.address) .. ": ")
   end)
 
+  case_with("openssl", "a proxy that asks for certificates is not said to be open", function(t)
+    local pem = certificate(t)
+    local p = t:penstock { "connect", "--allow", "any", "--tls-cert", pem, "--tls-client-ca", pem, "0.0.0.0:0" }
+    assert.is_nil(p.err:find("is open", 1, true))
+    p = t:penstock { "connect", "--allow", "any", "--tls-cert", pem, "--tls-client-ca", pem, "--tls-client-cert",
+      "request", "0.0.0.0:0" }
+    p:log "is open: who can connect can use it"
+  end)
+
   case_with("openssl curl", "curl goes through an HTTPS proxy", function(t)
     local pem, server = certificate(t), t:listen()
     local p = start(t, "connect", "--tls-cert", pem, "--auth", users_file(t))

@@ -74,6 +74,7 @@ struct config {
     const char *preset; /* the ready policy "socks" or "connect" instead of a file; NULL: none */
     char *allow;        /* its destinations, "any" or with commas between them */
     char *auth;         /* its file of users and passwords; NULL: none */
+    bool anonymous;     /* nobody has to show who he is, by a login or a certificate, to use it */
     bool watch;         /* reload when a file that was read has changed */
     uint32_t workers;   /* threads, at least 1 */
     uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: what ulimit -n has
