@@ -216,6 +216,17 @@ function Conn:peek(n) end
 ---@return string terminator or the error
 function Conn:peek_line(max) end
 
+---Takes what the client sends: the upstream does not get it. Waits up to the handshake timeout.
+---@param n integer
+---@return string? bytes
+---@return penstock.Error? err
+function Conn:take(n) end
+
+---@param max? integer
+---@return string? line
+---@return string terminator or the error
+function Conn:take_line(max) end
+
 ---@class penstock.Hello
 ---@field sni? string the server's name, as the client wrote it
 ---@field alpn string[] protocols, the preferred first
@@ -662,7 +673,7 @@ function Histogram:observe(value, ...) end
 local ps = {}
 
 ---The decision to turn the client away.
----@param options? { reason: string?, reset: boolean?, hang: penstock.Time? }
+---@param options? { reason: string?, reset: boolean?, hang: penstock.Time?, reply: string? }
 ---@return penstock.Deny
 function ps.deny(options) end
 

@@ -113,6 +113,20 @@
 ---@field by? fun(conn: penstock.Conn): (string | number | nil)
 ---@field clients? integer
 
+---Where clients may be led: "www.example.com:443", "*.example.com:443", "10.0.0.0/8:22", "[2001:db8::/32]:8000-8010",
+---"*:443"; a port, a range of ports, or "*".
+---@alias penstock.policy.Reachable string
+
+---@alias penstock.policy.socks fun(options: penstock.policy.SocksOptions): penstock.Policy
+---@class penstock.policy.SocksOptions
+---@field allow "any" | penstock.policy.Reachable | penstock.policy.Reachable[]
+---@field users? table<string, string> | string passwords by user, or a file with lines user:password
+
+---@alias penstock.policy.connect fun(options: penstock.policy.ConnectOptions): penstock.Policy
+---@class penstock.policy.ConnectOptions
+---@field allow "any" | penstock.policy.Reachable | penstock.policy.Reachable[]
+---@field users? table<string, string> | string passwords by user, or a file with lines user:password
+
 ---@alias penstock.policy.redis fun(options: penstock.policy.RedisOptions): penstock.Policy
 ---@class penstock.policy.RedisOptions
 ---@field allow? string | string[] "GET", "CONFIG GET"

@@ -13,6 +13,7 @@ static const char usage[] =
     "usage: penstock [OPTIONS] LISTEN TARGET [LISTEN TARGET]…\n"
     "       penstock [OPTIONS] -p POLICY.lua [LISTEN TARGET]…\n"
     "       penstock [OPTIONS] run CONFIG.lua         listeners and hooks from one Lua file\n"
+    "       penstock socks|connect [OPTIONS] LISTEN   a SOCKS5 server, an HTTP proxy; they have a --help\n"
     "       penstock check CONFIG.lua | -p POLICY.lua [LISTEN TARGET]…    what it would do\n"
     "       penstock test [OPTIONS] [SPEC…]           specs of policies; see penstock test --help\n";
 
@@ -40,6 +41,29 @@ static const char outro[] =
     "or the configuration is wrong.\n"
     "\n"
     "More: man penstock; policies in docs/lua-api.md; running it for months in docs/operations.md.\n";
+
+static const char proxy_usage[] =
+    "usage: penstock %s [OPTIONS] --allow HOST:PORT,… LISTEN\n"
+    "%s. Clients say where they want to go, and penstock connects\n"
+    "them to what --allow names, and to nothing else. It looks up the names.\n"
+    "\n"
+    "For programs of this host, to all of the open internet:\n"
+    "  penstock %s --allow any %s\n"
+    "For everybody who has a login, to some places:\n"
+    "  penstock %s --allow '*.example.com:443,10.0.0.0/8:22' --auth users.txt :%s\n"
+    "Its clients:\n"
+    "  curl -x %s://alice:password@127.0.0.1:%s https://www.example.com/\n"
+    "  penstock --via %s://127.0.0.1:%s 8443 www.example.com:443\n"
+    "\n"
+    "A host is a name, *.NAME for all below it, a network, or *; a port is one, a range 80-90, or *.\n"
+    "Loopback, private and link-local addresses are reached only where a rule names their network\n"
+    "(127.0.0.0/8:8080), whatever name leads there.\n"
+    "\n";
+
+static const char proxy_outro[] =
+    "\n"
+    "Limits, times, sockets and logs are set as for forwarding; penstock --help lists them. HUP reads\n"
+    "--auth anew. Which clients may come at all, and more policies beside it: docs/policies.md.\n";
 
 static const char examples[] =
     "\n"
@@ -98,6 +122,44 @@ void help_print_short(FILE *out)
 {
     fputs(usage, out);
     fputs(examples, out);
+}
+
+/* How one of the proxies is spoken of. */
+struct proxy_words {
+    const char *command, *what, *port, *curl, *scheme;
+};
+
+static void print_proxy(FILE *out, const struct proxy_words *p)
+{
+    size_t n;
+    const struct option_spec *table = options_table(&n);
+    fprintf(out, proxy_usage, p->command, p->what, p->command, p->port, p->command, p->port,
+            p->curl, p->port, p->scheme, p->port);
+    for (size_t i = 0; i < n; i++)
+        if (table[i].group == GROUP_PROXY)
+            print_option(out, &table[i]);
+    fputs(proxy_outro, out);
+}
+
+static void print_socks(FILE *out)
+{
+    static const struct proxy_words words = {"socks", "A SOCKS5 server", "1080", "socks5h",
+                                             "socks5"};
+    print_proxy(out, &words);
+}
+
+static void print_connect(FILE *out)
+{
+    static const struct proxy_words words = {"connect", "An HTTP proxy that knows CONNECT", "3128",
+                                             "http", "http"};
+    print_proxy(out, &words);
+}
+
+void (*help_for(const char *word))(FILE *out)
+{
+    if (!strcmp(word, "socks"))
+        return print_socks;
+    return !strcmp(word, "connect") ? print_connect : help_print;
 }
 
 void help_print(FILE *out)

@@ -153,6 +153,18 @@ static int change_log(const struct log_options *before, const struct log_options
     return open_log(log);
 }
 
+/* Whoever finds an open proxy uses it. */
+static void warn_of_open_proxy(const struct config *config)
+{
+    for (size_t i = 0; config->anonymous && i < config->n_listeners; i++) {
+        const struct endpoint *bind = &config->listeners[i].bind;
+        if (bind->kind == ENDPOINT_IP && !addr_is_loopback(&bind->ip))
+            log_warn("%s is open: who can connect can use it, and to everything that --allow "
+                     "names; --auth FILE asks for a login, --tls-client-ca for a certificate",
+                     bind->text);
+    }
+}
+
 static enum exit_status load_and_serve(struct load_args *args, const struct config *config)
 {
     char why[WHY_MAX] = "";
@@ -166,6 +178,7 @@ static enum exit_status load_and_serve(struct load_args *args, const struct conf
         version_deinit(&version);
         return EXIT_FAILED;
     }
+    warn_of_open_proxy(version.config);
     return serve(&version, args);
 }
 
@@ -220,7 +233,7 @@ int main(int argc, char *argv[])
         status = obey(&args, options);
         break;
     case OPTIONS_HELP:
-        status = show(help_print);
+        status = show(help_for(argv[1]));
         break;
     case OPTIONS_VERSION:
         status = show(help_print_version);

@@ -235,6 +235,20 @@ static int store_networks(const struct option_spec *spec, void *field, const cha
     return 0;
 }
 
+/* "a:1,b:2"; those of a second --allow come behind the first. What is wrong with one, lua/penstock/
+ * destination_rules.lua tells. */
+static int store_allow(const struct option_spec *spec, void *field, const char *value)
+{
+    char *old = *(char **)field, *both = NULL;
+    if (*value == '\0' || !old)
+        return store_text(spec, field, value);
+    if (asprintf(&both, "%s,%s", old, value) < 0)
+        return -ENOMEM;
+    *(char **)field = both;
+    free(old);
+    return 0;
+}
+
 static const struct option_type type_flag = {.store = store_flag};
 static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
 static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
@@ -297,6 +311,11 @@ static const struct option_type type_networks = {
 
 static const char *const others_words[] = {
     [OTHERS_ACCEPT] = "accept", [OTHERS_DENY] = "deny", [OTHERS_DENY + 1] = NULL};
+
+static const struct option_type type_allow = {
+    "a list of destinations", "'*.example.com:443,10.0.0.0/8:22', or any", store_allow, NULL};
+static const struct option_type type_auth = {"a file", "/etc/penstock/users", store_text, NULL};
+
 static const char *const send_proxy_words[] = {"v1", "v2", NULL};
 static const char *const log_level_words[] = {
 #define X(name, word, priority) word,
@@ -329,6 +348,12 @@ static const struct option_spec table[] = {
     {GROUP_POLICY, 0, "seed", "N", &type_u64, AT(config.seed), 0, UINT64_MAX, NULL,
      "seed of ps.random(), to repeat a run (default 0: the system's)"},
 
+    {GROUP_PROXY, 0, "allow", "HOST:PORT,…", &type_allow, AT(config.allow), 0, 0, NULL,
+     "the destinations that clients may reach: www.example.com:443, *.example.com:443, 10.0.0.0/8:22, [2001:db8::/32]:80-90, "
+     "*:443, or any for all of the open internet; may be repeated"},
+    {GROUP_PROXY, 0, "auth", "FILE", &type_auth, AT(config.auth), 0, 0, NULL,
+     "lines user:password of those who may use it, not readable for everybody (default: who can connect may)"},
+
     {GROUP_LIMITS, 0, "max-conns", "N", &type_u32, AT(config.max_conns), 0, UINT32_MAX, NULL,
      "connections at once in the whole process; more wait in the backlog (default: as many as "
      "ulimit -n has room for)"},
@@ -346,7 +371,8 @@ static const struct option_spec table[] = {
     {GROUP_TIMES, 0, "connect-timeout", "TIME", &type_time_ms, AT(each.timeouts.connect_ms), 0, YEARS_10_MS, NULL,
      "to resolve and connect, all targets together (default 5s)"},
     {GROUP_TIMES, 0, "handshake-timeout", "TIME", &type_time_ms, AT(each.timeouts.handshake_ms), 0, YEARS_10_MS, NULL,
-     "of the PROXY header, of a client's TLS handshake, and of the handshake hook, each by itself (default 10s)"},
+     "of the PROXY header, of a client's TLS handshake, of what hooks read before they connect (a proxy's request, say), "
+     "and of the handshake hook, each by itself (default 10s)"},
     {GROUP_TIMES, 0, "first-byte-timeout", "TIME", &type_time_ms, AT(each.timeouts.first_byte_ms), 0, YEARS_10_MS, NULL,
      "until the client sends its first byte (default off)"},
     {GROUP_TIMES, 0, "idle-timeout", "TIME", &type_time_ms, AT(each.timeouts.idle_ms), 0, YEARS_10_MS, NULL,

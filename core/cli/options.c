@@ -214,6 +214,45 @@ static enum options_result take_file(struct walk *w, const char *word)
     return c->policy ? OPTIONS_RUN : refuse(w, "%s", err_text(-ENOMEM));
 }
 
+static bool asks_for_certificate(const struct options_tls *o)
+{
+    return o->client_ca && (o->client_cert < 0 || o->client_cert == TLS_CLIENT_CERT_REQUIRE);
+}
+
+/* "socks LISTEN" and "connect LISTEN": a listener whose policy names the destinations. */
+static enum options_result take_proxy(struct walk *w, const char *preset)
+{
+    static char no_target[] = "-";
+    struct draft *d = &w->o->draft;
+    if (d->config.policy)
+        return refuse(w,
+                      "penstock %s brings its policy; to put %s beside it write a configuration: "
+                      "ps.listen{ bind = \":1080\", policy = { …, require "
+                      "\"penstock.policy.%s\"{ allow = … } } }",
+                      preset, d->config.policy, preset);
+    if (d->to->n_hops || d->send_proxy >= 0)
+        return refuse(w, "penstock %s connects to what its clients name, and takes no %s", preset,
+                      d->to->n_hops ? "--via" : "--send-proxy");
+    if (!d->config.allow)
+        return refuse(w,
+                      "penstock %s needs the destinations that clients may reach: --allow "
+                      "'*.example.com:443,10.0.0.0/8:22', or --allow any for all of the open "
+                      "internet",
+                      preset);
+    if (w->n_operands != 2)
+        return refuse(w, "penstock %s takes one LISTEN: penstock %s --allow any 1080%s", preset,
+                      preset, w->n_operands > 2 ? "; several stand in it with commas" : "");
+    if (asprintf(&d->config.policy, "penstock %s", preset) < 0) {
+        d->config.policy = NULL;
+        return refuse(w, "%s", err_text(-ENOMEM));
+    }
+    d->config.preset = preset;
+    d->config.anonymous = !d->config.auth && !asks_for_certificate(&d->tls);
+    w->operands[0] = w->operands[1];
+    w->operands[1] = no_target;
+    return OPTIONS_RUN;
+}
+
 /* The first word may be a command. */
 static enum options_result take_command(struct walk *w)
 {
@@ -228,6 +267,10 @@ static enum options_result take_command(struct walk *w)
     }
     if (strcmp(first, "test") == 0)
         return refuse(w, "test comes first, and has options of its own: penstock test --help");
+    if (strcmp(first, "socks") == 0)
+        return take_proxy(w, "socks");
+    if (strcmp(first, "connect") == 0)
+        return take_proxy(w, "connect");
     if (strcmp(first, "run") == 0) {
         w->o->command = COMMAND_RUN;
         return take_file(w, first);
@@ -249,6 +292,15 @@ static enum options_result check_operands(struct walk *w)
     if (result != OPTIONS_RUN)
         return result;
     const char *first = w->n_operands ? w->operands[0] : "";
+    const char *meant = options_nearest_command(first);
+    const struct config *c = &w->o->draft.config;
+    if (meant)
+        return refuse(w, "unknown command \"%s\"; did you mean penstock %s?", first, meant);
+    if (!c->preset && (c->allow || c->auth))
+        return refuse(w,
+                      "--%s belongs to penstock socks and penstock connect: penstock socks "
+                      "--allow any 1080",
+                      c->allow ? "allow" : "auth");
     if (ends_in_lua(first))
         return refuse(w,
                       "\"%s\" is no address; if it is a policy, write -p %s; if it is a "

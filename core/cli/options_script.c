@@ -10,6 +10,9 @@ bool options_script(const struct options *o, struct script_options *out)
 {
     const struct config *c = &o->draft.config;
     out->path = c->policy;
+    out->preset = c->preset;
+    out->allow = c->allow;
+    out->auth = c->auth;
     out->config = o->command == COMMAND_RUN || (o->command == COMMAND_CHECK && !o->of_policy);
     out->operands = o->operands;
     out->unsafe = c->unsafe_lua;

@@ -72,6 +72,19 @@ static const struct option_spec *similar(const char *typed)
     return best;
 }
 
+const char *options_nearest_command(const char *typed)
+{
+    static const char *const commands[] = {"run", "check", "test", "socks", "connect"};
+    size_t len = strlen(typed);
+    /* No address is a word of small letters; and "-", a target, is none either. */
+    if (len < 3 || len > LONGEST || strspn(typed, "abcdefghijklmnopqrstuvwxyz") != len)
+        return NULL;
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (distance(typed, commands[i]) <= (len > 4 ? 2 : 1))
+            return commands[i];
+    return NULL;
+}
+
 const char *options_nearest(const char *typed)
 {
     size_t len = strlen(typed);

@@ -43,6 +43,8 @@ void config_deinit(struct config *c)
         listener_deinit(&c->listeners[i]);
     free(c->listeners);
     free(c->policy);
+    free(c->allow);
+    free(c->auth);
     free(c->resolver);
     free(c->pid_file);
     free(c->user);

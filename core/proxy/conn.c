@@ -25,7 +25,7 @@ enum { CHOICES_MAX = 16, LINGER_POLL_MS = 10 };
 /* Which state may follow which. */
 static const uint16_t legal[] = {
 #define BIT(state) (1u << CONN_##state)
-    [CONN_ACCEPT] = BIT(PROXY) | BIT(TLS) | BIT(CONNECT) | BIT(HANG) | BIT(CLOSED),
+    [CONN_ACCEPT] = BIT(PROXY) | BIT(TLS) | BIT(CONNECT) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
     [CONN_PROXY] = BIT(TLS) | BIT(CONNECT) | BIT(CLOSED),
     [CONN_TLS] = BIT(CONNECT) | BIT(CLOSED),
     [CONN_CONNECT] = BIT(DIAL) | BIT(SERVE) | BIT(HANG) | BIT(GOODBYE) | BIT(CLOSED),
@@ -445,8 +445,12 @@ static void on_hang_over(struct timer *timer)
     close_with(c, REASON_DENIED, SIDE_NONE, detail, c->reset);
 }
 
-static void deny(struct conn *c, const struct verdict *v)
+static void deny(struct conn *c, struct verdict *v)
 {
+    if (buf_len(&v->reply)) {
+        conn_reply(c, &v->reply, REASON_DENIED, v->reason);
+        return;
+    }
     if (!v->hang_ms) {
         close_with(c, REASON_DENIED, SIDE_NONE, v->reason, v->reset);
         return;
@@ -487,7 +491,7 @@ static void go_on(struct conn *c, enum policy_hook hook)
         start_handshake(c);
         break;
     case HOOK_SERVE:
-        conn_say_goodbye(c, "served");
+        conn_say_goodbye(c, REASON_CLOSED, "served");
         break;
     default:
         start_relay(c);
@@ -533,7 +537,7 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
         conn_tls_chosen(c, v->cert, false);
         break;
     case VERDICT_REPLY:
-        conn_reply(c, &v->reply);
+        conn_reply(c, &v->reply, REASON_CLOSED, "reply");
         break;
     case VERDICT_ERROR:
         conn_reset(c, REASON_SCRIPT, SIDE_NONE, "hook");

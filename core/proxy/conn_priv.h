@@ -19,10 +19,10 @@ bool conn_may_linger(struct conn *c, size_t unsent);
 /* conn_script.c */
 /* The policy serves the client itself. */
 void conn_start_serving(struct conn *c);
-/* The policy has said all: deliver it, then end. `detail` is a static word. */
-void conn_say_goodbye(struct conn *c, const char *detail);
-/* Sends `reply`, taken over, and ends. */
-void conn_reply(struct conn *c, struct buf *reply);
+/* The policy has said all: deliver it, then end for this reason. */
+void conn_say_goodbye(struct conn *c, enum close_reason reason, const char *detail);
+/* Sends `reply`, taken over, and does the same. */
+void conn_reply(struct conn *c, struct buf *reply, enum close_reason reason, const char *detail);
 /* GOODBYE: the client may have taken it, or have gone. */
 void conn_look_at_goodbye(struct conn *c);
 

@@ -39,9 +39,10 @@ static void on_goodbye_poll(struct timer *timer)
 
 /* close() while the client still sends would make an RST of it, which can destroy the answer on its
  * way: so its bytes are taken and thrown away until it ends, or has had time to. */
-void conn_say_goodbye(struct conn *c, const char *detail)
+void conn_say_goodbye(struct conn *c, enum close_reason reason, const char *detail)
 {
     conn_set_state(c, CONN_GOODBYE);
+    c->reason = (uint8_t)reason;
     snprintf(c->detail, sizeof c->detail, "%s", detail);
     conn_start_linger(c);
     relay_start(&c->down, RELAY_CHOICE_COPY, RELAY_STREAM);
@@ -52,7 +53,7 @@ void conn_say_goodbye(struct conn *c, const char *detail)
     conn_pump(c);
 }
 
-void conn_reply(struct conn *c, struct buf *reply)
+void conn_reply(struct conn *c, struct buf *reply, enum close_reason reason, const char *detail)
 {
     int err = buf_append(&c->down.held, buf_bytes(reply),
                          buf_len(reply)); /* behind what hooks have put */
@@ -60,20 +61,29 @@ void conn_reply(struct conn *c, struct buf *reply)
     if (err)
         conn_reset(c, REASON_SYSTEM, SIDE_NONE, "out of memory");
     else
-        conn_say_goodbye(c, "reply");
+        conn_say_goodbye(c, reason, detail);
 }
 
 static void end_served(struct conn *c)
 {
     char detail[VERDICT_REASON_MAX];
     memcpy(detail, c->detail, sizeof detail);
-    conn_close(c, REASON_CLOSED, SIDE_NONE, detail);
+    conn_close(c, (enum close_reason)c->reason, SIDE_NONE, detail);
+}
+
+/* The client has not taken all. That does not change why it was denied. */
+static void break_off(struct conn *c, enum close_reason reason, const char *detail)
+{
+    if (c->reason == REASON_DENIED)
+        end_served(c);
+    else
+        conn_reset(c, reason, SIDE_CLIENT, detail);
 }
 
 void conn_look_at_goodbye(struct conn *c)
 {
     if (c->client.err) {
-        conn_reset(c, REASON_RESET, SIDE_CLIENT, "");
+        break_off(c, REASON_RESET, "");
         return;
     }
     size_t unsent = stream_unsent(&c->client) + relay_held(&c->down);
@@ -81,7 +91,7 @@ void conn_look_at_goodbye(struct conn *c)
     uint64_t now = conn_loop(c)->now_ms;
     if (!c->client.shut || (unsent && !ended)) {
         if (!conn_may_linger(c, unsent))
-            conn_reset(c, REASON_TIMEOUT, SIDE_CLIENT, "goodbye");
+            break_off(c, REASON_TIMEOUT, "goodbye");
         return;
     }
     if (c->unsent) { /* it has all now: the grace begins */

@@ -10,7 +10,20 @@
 
 /* ---- looking at the client ---- */
 
-/* Reads by `op` without consuming; waits no longer than the handshake timeout. */
+/* How long to wait for the client, 0: for ever. Before there is an upstream nobody else watches
+ * over it, so all looks together have the handshake timeout, however often a byte comes. */
+static uint64_t look_timeout_ms(struct script_conn *s, const struct conn *c)
+{
+    uint64_t whole_ms = conn_timeouts(c)->handshake_ms, now_ms = conn_loop(c)->now_ms;
+    if (c->state > CONN_CONNECT || !whole_ms)
+        return whole_ms;
+    if (!s->look_ms)
+        s->look_ms = now_ms;
+    uint64_t gone_ms = now_ms - s->look_ms;
+    return gone_ms < whole_ms ? whole_ms - gone_ms : 1;
+}
+
+/* Reads by `op` what the client sends; waits no longer than the handshake timeout. */
 static int look(lua_State *L, struct script_conn *s, const char *call, const struct read_op *op)
 {
     struct conn *c = s->conn;
@@ -37,16 +50,17 @@ static int look(lua_State *L, struct script_conn *s, const char *call, const str
     struct script_stream *stream = lib_stream_client(L, s);
     if (!stream->reader)
         stream->op = *op;
-    return lib_stream_read_or_wait(L, stream, conn_timeouts(c)->handshake_ms);
+    return lib_stream_read_or_wait(L, stream, look_timeout_ms(s, c));
 }
 
-static size_t check_max(lua_State *L, int index, size_t or_else, const char *call)
+static size_t check_max(lua_State *L, size_t least, size_t or_else, const char *call)
 {
-    if (lua_isnoneornil(L, index) && or_else)
+    if (lua_isnoneornil(L, 2) && or_else)
         return or_else;
-    double n = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : 0;
-    if (!(n >= 1 && n <= RELAY_HIGH_WATER))
-        luaL_error(L, "%s: a number of bytes from 1 to %d is expected", call, RELAY_HIGH_WATER);
+    double n = lua_type(L, 2) == LUA_TNUMBER ? lua_tonumber(L, 2) : -1;
+    if (!(n >= (double)least && n <= RELAY_HIGH_WATER))
+        luaL_error(L, "%s: a number of bytes from %d to %d is expected", call, (int)least,
+                   RELAY_HIGH_WATER);
     return (size_t)n;
 }
 
@@ -55,7 +69,7 @@ static int io_peek(lua_State *L)
 {
     static const char call[] = "conn:peek(n)";
     struct script_conn *s = lib_conn_check(L, call);
-    struct read_op op = {.kind = READ_PEEK, .max = check_max(L, 2, 0, call)};
+    struct read_op op = {.kind = READ_PEEK, .max = check_max(L, 1, 0, call)};
     return look(L, s, call, &op);
 }
 
@@ -64,7 +78,25 @@ static int io_peek_line(lua_State *L)
 {
     static const char call[] = "conn:peek_line([max])";
     struct script_conn *s = lib_conn_check(L, call);
-    struct read_op op = {.kind = READ_PEEK_LINE, .max = check_max(L, 2, STREAM_LINE_MAX, call)};
+    struct read_op op = {.kind = READ_PEEK_LINE, .max = check_max(L, 1, STREAM_LINE_MAX, call)};
+    return look(L, s, call, &op);
+}
+
+/* take(conn, n) */
+static int io_take(lua_State *L)
+{
+    static const char call[] = "conn:take(n)";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_EXACTLY, .max = check_max(L, 1, 0, call)};
+    return look(L, s, call, &op);
+}
+
+/* take_line(conn, max) */
+static int io_take_line(lua_State *L)
+{
+    static const char call[] = "conn:take_line([max])";
+    struct script_conn *s = lib_conn_check(L, call);
+    struct read_op op = {.kind = READ_LINE, .max = check_max(L, 0, STREAM_LINE_MAX, call)};
     return look(L, s, call, &op);
 }
 
@@ -310,6 +342,8 @@ void lib_conn_io_open(lua_State *L, struct vm *vm)
     static const luaL_Reg functions[] = {
         {"peek", io_peek},
         {"peek_line", io_peek_line},
+        {"take", io_take},
+        {"take_line", io_take_line},
         {"hello", io_hello},
         {"http_host", io_http_host},
         {"timeouts", io_timeouts},

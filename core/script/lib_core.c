@@ -334,6 +334,7 @@ void lib_core_push(lua_State *L, struct vm *vm)
         lua_setfield(L, -2, "now");
     }
     lib_config_open(L, vm);
+    lib_files_open(L);
     lua_pushnil(L);
     lua_pushcclosure(L, text_replace, 1);
     lua_setfield(L, -2, "replace");

@@ -64,7 +64,8 @@ struct script_conn {
     struct list dirty_node;     /* in vm->dirty */
     struct filters *filters[2]; /* by direction: those that run */
     struct script_stream *readers[2], *writers[2]; /* by direction: who has its ends */
-    uint64_t id, seq;                              /* copies, to answer after the end */
+    uint64_t look_ms; /* when its hooks first looked at the client; 0: not yet */
+    uint64_t id, seq; /* copies, to answer after the end */
     int ref;
     bool has_env;     /* its environment table holds ctx, client, proxy, log, upstream */
     bool knows_proxy; /* its client is that of the PROXY header */
@@ -405,6 +406,8 @@ void lib_log_push(lua_State *L, uint64_t conn_id);
 
 /* Adds the C functions under ps.listen and ps.options to the table on the top. May raise. */
 void lib_config_open(lua_State *L, struct vm *vm);
+/* Adds read_private() to the table on the top (lib_files.c). May raise. */
+void lib_files_open(lua_State *L);
 
 /* Makes the binary's own modules, all but "penstock", known to require. May raise. */
 void vm_preload_modules(lua_State *L);

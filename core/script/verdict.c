@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib_pool.h"
+#include "penstock/proxy/config.h"
 #include "lib_tls.h"
 #include "penstock/net/tls_cert.h"
 
@@ -59,6 +60,18 @@ static bool is_of(lua_State *L, int meta)
     return is;
 }
 
+/* Takes over the bytes under `key` of the table at `index`, if there are any. */
+static void take_reply(lua_State *L, int index, const char *key, struct verdict *v)
+{
+    size_t n;
+    lua_pushstring(L, key);
+    lua_rawget(L, index);
+    const char *bytes = lua_tolstring(L, -1, &n);
+    if (bytes && buf_append(&v->reply, bytes, n))
+        luaL_error(L, "not enough memory");
+    lua_pop(L, 1);
+}
+
 void verdict_read_deny(lua_State *L, int index, struct verdict *v)
 {
     lua_pushliteral(L, "reason");
@@ -78,14 +91,28 @@ void verdict_read_deny(lua_State *L, int index, struct verdict *v)
 
 static void read_reply(lua_State *L, struct verdict *v)
 {
-    size_t n;
-    lua_pushliteral(L, "bytes");
-    lua_rawget(L, 1);
-    const char *bytes = lua_tolstring(L, -1, &n);
-    if (buf_append(&v->reply, bytes, n))
-        luaL_error(L, "not enough memory");
+    take_reply(L, 1, "bytes", v);
     v->kind = VERDICT_REPLY;
-    lua_pop(L, 1);
+}
+
+/* A denial, which may come with an answer as long as nobody else speaks with the client. */
+static void read_deny(lua_State *L, struct task *t)
+{
+    struct verdict *v = &t->extra->verdict;
+    take_reply(L, 1, "reply", v);
+    if (buf_len(&v->reply) && t->hook == HOOK_ACCEPT && t->conn->config->tls) {
+        buf_deinit(&v->reply);
+        luaL_error(L, "the accept hook returned ps.deny{ reply = … }, but nothing can be said "
+                      "before the TLS handshake; return it from the connect hook");
+    }
+    if (buf_len(&v->reply) && t->hook > HOOK_FAILED) {
+        buf_deinit(&v->reply);
+        luaL_error(L,
+                   "the %s hook returned ps.deny{ reply = … }, which is for accept, connect and "
+                   "failed; here conn:inject(\"down\", bytes) puts the answer",
+                   policy_hook_name((enum policy_hook)t->hook));
+    }
+    verdict_read_deny(L, 1, v);
 }
 
 static void read_destination(lua_State *L, struct task *t)
@@ -119,7 +146,7 @@ void verdict_read(lua_State *L, struct task *t)
     else if (type == LUA_TBOOLEAN && t->hook == HOOK_ACCEPT)
         t->extra->verdict.kind = lua_toboolean(L, 1) ? VERDICT_CONTINUE : VERDICT_DENY;
     else if (type == LUA_TTABLE && t->hook != HOOK_SNI && is_of(L, t->vm->deny_meta))
-        verdict_read_deny(L, 1, &t->extra->verdict);
+        read_deny(L, t);
     else if (dials && type == LUA_TTABLE && is_of(L, t->vm->reply_meta))
         read_reply(L, &t->extra->verdict);
     else if (dials && (type == LUA_TSTRING || type == LUA_TTABLE || lib_pool_is(L, 1) ||

@@ -103,14 +103,29 @@ static void load_file(lua_State *L, struct vm *vm)
         lua_error(L);
 }
 
+/* The function that stands for a file: lua/penstock/preset.lua with what it needs. */
+static void load_preset(lua_State *L, const struct script_options *o)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "penstock.preset");
+    lua_call(L, 1, 1);
+    lua_pushstring(L, o->preset);
+    lua_pushstring(L, o->allow);
+    lua_pushstring(L, o->auth);
+    lua_call(L, 3, 1); // stack: …, function
+}
+
 /* Runs it, and the function `finish` of lua/penstock/listen.lua, popped, with what it returned. */
 static void run_file(lua_State *L, struct vm *vm)
 {
     const struct script_options *o = vm->options;
     if (!policy_lua_add(vm)) /* number 0 */
         luaL_error(L, "not enough memory");
-    load_file(L, vm);     // stack: …, finish, chunk
-    vm->traceback = true; /* from here on it tells something */
+    if (o->preset)
+        load_preset(L, o);
+    else
+        load_file(L, vm);       // stack: …, finish, chunk
+    vm->traceback = !o->preset; /* from here on it tells something */
     vm->loading = true;
     lua_pushstring(L, o->path);
     lua_call(L, 1, 1); // stack: …, finish, value

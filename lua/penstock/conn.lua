@@ -24,6 +24,10 @@ return function(ps, core, time_ms, starttls)
   methods.peek = waiting(conn.peek)
   methods.peek_line = waiting(conn.peek_line)
 
+  -- conn:take(n), conn:take_line([max]): the same, and it is gone: the upstream does not get it.
+  methods.take = waiting(conn.take)
+  methods.take_line = waiting(conn.take_line)
+
   -- conn:http_host(): the host that an HTTP/1.x request is for, in lower case and without port.
   methods.http_host = waiting(conn.http_host)
 
@@ -49,6 +53,7 @@ return function(ps, core, time_ms, starttls)
     if deny.hang_ms > 0 then
       error("conn:deny ends at once; to keep the client waiting return ps.deny{ hang = … }", 2)
     end
+    if deny.reply then error("conn:deny ends at once; to answer first return ps.deny{ reply = … }", 2) end
     return conn.deny(self, deny)
   end
 

@@ -36,10 +36,10 @@ end
 ps.random = core.random
 
 local deny_meta = { __tostring = function(deny) return "ps.deny(" .. deny.reason .. ")" end, __metatable = "ps.deny" }
-local deny_call = "ps.deny{ reason = \"word\", reset = true, hang = seconds }"
-local deny_keys = { "reason", "reset", "hang" }
+local deny_call = "ps.deny{ reason = \"word\", reset = true, hang = seconds, reply = bytes }"
+local deny_keys = { "reason", "reset", "hang", "reply" }
 
--- ps.deny{ reason =, reset =, hang = }: the decision to turn a client away.
+-- ps.deny{ reason =, reset =, hang =, reply = }: the decision to turn a client away.
 function ps.deny(options)
   if options == nil then options = {} end
   check.keys(options, deny_call, deny_keys, 2)
@@ -52,7 +52,13 @@ function ps.deny(options)
     error(deny_call .. ": reset is true or false", 2)
   end
   local hang_ms = options.hang and time_ms(options.hang, deny_call .. ": hang", 2) or 0
-  return setmetatable({ reason = reason, reset = options.reset or false, hang_ms = hang_ms }, deny_meta)
+  if options.reply ~= nil and type(options.reply) ~= "string" then error(deny_call .. ": the reply is a string", 2) end
+  if options.reply and (options.reset or hang_ms > 0) then
+    error(deny_call .. ": a reply goes out at once and ends with FIN, so reset and hang do not go with it", 2)
+  end
+  return setmetatable({
+    reason = reason, reset = options.reset or false, hang_ms = hang_ms, reply = options.reply,
+  }, deny_meta)
 end
 
 local reply_meta = { __tostring = function() return "ps.reply" end, __metatable = "ps.reply" }
@@ -71,6 +77,7 @@ require "penstock.shared"(ps, core, time_ms)
 require "penstock.pool"(ps, core, time_ms)
 local finish = require "penstock.listen"(ps, core)
 package.loaded["penstock.options"] = require "penstock.options"(core) -- for the ready policies
+package.loaded["penstock.logins"] = require "penstock.logins"(core.read_private)
 
 -- Lua's own libraries.
 string.gsub = require "penstock.gsub"(string.gsub, core.replace, core.check_stack)

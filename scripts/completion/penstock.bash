@@ -39,7 +39,8 @@ _penstock_value() {
         [[ -z $cur || off == "$cur"* ]] && COMPREPLY+=(off)
         [[ -z $cur || $cur == - ]] && COMPREPLY+=(-)
         ;;
-    --log-file | --pid-file) _penstock_files ;;
+    --allow) _penstock_words "any" ;;
+    --log-file | --pid-file | --auth) _penstock_files ;;
     --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
         --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
@@ -78,7 +79,7 @@ _penstock() {
         return
     fi
     if [[ $cur != -* && ! $line =~ [[:space:]] ]]; then
-        _penstock_words "run check test"
+        _penstock_words "run check test socks connect"
         return
     fi
     if [[ $cur == --*=* ]]; then
@@ -90,7 +91,7 @@ _penstock() {
     _penstock_value "$prev" && return
     case $cur in
     -*)
-        _penstock_words "-p --policy --watch --jit --unsafe-lua --lua-modules --seed \
+        _penstock_words "-p --policy --watch --jit --unsafe-lua --lua-modules --seed --allow --auth \
             --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \

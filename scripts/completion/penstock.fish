@@ -10,6 +10,8 @@ complete -c penstock -l jit -d 'Compile policy code'
 complete -c penstock -l unsafe-lua -d 'Open all Lua libraries to the policy'
 complete -c penstock -l lua-modules -x -a 'cjson lpeg cjson,lpeg' -d 'Modules written in C that the policy may require'
 complete -c penstock -l seed -x -d 'Seed of ps.random()'
+complete -c penstock -l allow -x -a any -d 'Destinations that clients of socks and connect may reach'
+complete -c penstock -l auth -r -F -d 'Users and passwords of socks and connect'
 complete -c penstock -l max-conns -x -d 'Connections at once in the whole process'
 complete -c penstock -l max-conns-listener -x -d 'Connections at once of each listener'
 complete -c penstock -l max-per-ip -x -d 'Connections at once of one client address'
@@ -69,6 +71,8 @@ complete -c penstock -s h -l help -d 'Show the summary'
 
 complete -c penstock -n '__fish_is_first_arg' -a run -d 'Serve a configuration in Lua'
 complete -c penstock -n '__fish_is_first_arg' -a check -d 'Tell what a configuration would do'
+complete -c penstock -n '__fish_is_first_arg' -a socks -d 'Be a SOCKS5 server'
+complete -c penstock -n '__fish_is_first_arg' -a connect -d 'Be an HTTP proxy'
 complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_complete_suffix .lua)'
 
 # penstock test has options of its own.

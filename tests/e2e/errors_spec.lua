@@ -40,6 +40,16 @@ describe("wrong command lines (status 2):", function()
     { "the same address twice", { "8080", "h:1", "127.0.0.1:8080", "h:2" }, "is given twice" },
     { "TARGET - without a policy", { "0", "-" }, "add -p POLICY.lua" },
     { "a DNS server that is no address", { "--resolver", "dns.test", "0", "h:1" }, "is not a list of IP addresses" },
+    { "a command that is none", { "sokcs", "0" }, "did you mean penstock socks?" },
+    { "a proxy that may go nowhere", { "socks", "0" }, "penstock socks needs the destinations that clients may reach" },
+    { "a proxy without LISTEN", { "connect", "--allow", "any" }, "penstock connect takes one LISTEN" },
+    { "a proxy with a TARGET", { "socks", "--allow", "any", "0", "h:1" }, "several stand in it with commas" },
+    { "a proxy with a policy", { "socks", "--allow", "any", "-p", "x.lua", "0" }, "to put x.lua beside it" },
+    { "a proxy behind proxies", { "socks", "--allow", "any", "--via", "http://h", "0" }, "takes no --via" },
+    { "a proxy's option without one", { "--allow", "any", "0", "h:1" }, "--allow belongs to penstock socks" },
+    { "a rule without port", { "socks", "--allow", "a.test", "0" }, '--allow: "a.test" has no port: write "a.test:4' },
+    { "any beside other rules", { "socks", "--allow", "any", "--allow", "a:1", "0" }, "--allow: any stands alone" },
+    { "a missing file of users", { "socks", "--allow", "any", "--auth", "/none", "0" }, "--auth: cannot read /none" },
     { "a UNIX path that is too long", { "unix:/" .. ("x"):rep(200), "h:1" }, "too long" },
   }
   for _, line in ipairs(lines) do

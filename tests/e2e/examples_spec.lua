@@ -151,3 +151,25 @@ describe("proxy-chain.lua:", function()
     upstream:expect "EHLO a\r\n"
   end)
 end)
+
+describe("socks-server.lua:", function()
+  peers.case_with("curl", "curl goes through it by either protocol, with its login only", function(t)
+    local server = t:listen()
+    local p = serve(t, "socks-server", {
+      [":1080"] = "127.0.0.1:0", ["10.20.0.0/16:22"] = "127.0.0.0/8:" .. server.port,
+    })
+    for _, scheme in ipairs { "socks5h", "http" } do
+      local curl = t:spawn { "curl", "-sS", "-p", "--max-time", "20", "--noproxy", "", "-x",
+        scheme .. "://alice:wonderland@" .. p.address, ("http://localhost:%d/"):format(server.port) }
+      local upstream = t:accept(server)
+      upstream:expect "GET / HTTP/1.1\r\n"
+      upstream:send("HTTP/1.0 200 OK\r\n\r\nhello"):finish()
+      assert.equal(0, curl:wait(20), curl.err)
+      assert.equal("hello", curl.out)
+      curl = t:spawn { "curl", "-sS", "-p", "--max-time", "20", "--noproxy", "", "-x",
+        scheme .. "://alice:wrong@" .. p.address, ("http://localhost:%d/"):format(server.port) }
+      assert.is_true(curl:wait(20) ~= 0)
+    end
+    assert.is_nil(server:try_accept(0))
+  end)
+end)

@@ -326,6 +326,38 @@ static void test_a_policy_may_have_a_target_too(void **state)
     assert_non_null(accept_line("8080 a:1 --policy=guard.lua")->to);
 }
 
+static void test_socks_and_connect_are_a_listener_with_that_policy(void **state)
+{
+    (void)state;
+    const struct config_listener *l = accept_line("socks --allow a:1,b:2 --allow c:3 1080");
+    assert_int_equal(config.n_listeners, 1);
+    assert_string_equal(config.preset, "socks");
+    assert_string_equal(config.policy, "penstock socks");
+    assert_string_equal(config.allow, "a:1,b:2,c:3");
+    assert_null(config.auth);
+    assert_string_equal(l->bind.text, "127.0.0.1:1080");
+    assert_null(l->to);
+    accept_line("--auth=users --max-per-ip 3 connect :3128,unix:/x --allow any");
+    assert_int_equal(config.n_listeners, 2);
+    assert_string_equal(config.preset, "connect");
+    assert_string_equal(config.auth, "users");
+    assert_int_equal(config.listeners[1].limits.per_ip, 3);
+    accept_line("8080 a:1");
+    assert_null(config.preset);
+}
+
+static void test_a_mistyped_command_is_refused_with_the_nearest(void **state)
+{
+    (void)state;
+    assert_refused("conect 3128", "unknown command \"conect\"; did you mean penstock connect?");
+    assert_refused("sock", "unknown command \"sock\"; did you mean penstock socks?");
+    assert_null(options_nearest_command("-"));
+    assert_null(options_nearest_command(""));
+    assert_null(options_nearest_command("8080"));
+    assert_null(options_nearest_command("unix:/run"));
+    assert_null(options_nearest_command("localhost"));
+}
+
 static void test_no_target_without_a_policy_is_refused(void **state)
 {
     (void)state;
@@ -558,7 +590,8 @@ static void test_a_bad_value_of_any_option_is_refused_by_name(void **state)
         char line[128], name[64];
         bool any_text =
             strstr("policy pid-file access-log log-file tls-cert tls-client-ca tls-alpn tls-ca "
-                   "tls-name tls-dial-cert tls-dial-key tls-dial-alpn tls-via-ca user",
+                   "tls-name tls-dial-cert tls-dial-key tls-dial-alpn tls-via-ca user allow "
+                   "auth",
                    table[i].name) != NULL;
         if (!table[i].arg)
             snprintf(line, sizeof line, "--%s=yes 8080 a:1", table[i].name);
@@ -739,6 +772,23 @@ static void test_help_names_every_option_within_100_columns(void **state)
     free(help);
 }
 
+static void test_the_proxies_have_a_help_of_their_own(void **state)
+{
+    (void)state;
+    static const char *const words[][2] = {{"socks", "penstock socks --allow any 1080\n"},
+                                           {"connect", "penstock connect --allow any 3128\n"}};
+    for (size_t i = 0; i < 2; i++) {
+        char *help = printed(help_for(words[i][0]));
+        assert_non_null(strstr(help, words[i][1]));
+        assert_non_null(strstr(help, "--allow HOST:PORT,…"));
+        assert_non_null(strstr(help, "--auth FILE"));
+        for (char *line = strtok(help, "\n"); line; line = strtok(NULL, "\n"))
+            assert_true(columns(line) <= HELP_COLUMNS);
+        free(help);
+    }
+    assert_ptr_equal(help_for("--help"), help_print);
+}
+
 static void test_names_and_letters_are_unique_and_grouped(void **state)
 {
     (void)state;
@@ -862,6 +912,8 @@ int main(void)
         cmocka_unit_test(test_run_and_check_take_one_file),
         cmocka_unit_test(test_a_policy_may_name_the_destination),
         cmocka_unit_test(test_a_policy_may_have_a_target_too),
+        cmocka_unit_test(test_socks_and_connect_are_a_listener_with_that_policy),
+        cmocka_unit_test(test_a_mistyped_command_is_refused_with_the_nearest),
         cmocka_unit_test(test_no_target_without_a_policy_is_refused),
         cmocka_unit_test(test_a_policy_without_listener_is_refused_with_an_example),
         cmocka_unit_test(test_a_policy_without_its_option_is_recognised),
@@ -888,6 +940,7 @@ int main(void)
         cmocka_unit_test(test_two_dashes_end_the_options),
         cmocka_unit_test(test_help_and_version_win_over_what_follows),
         cmocka_unit_test(test_help_names_every_option_within_100_columns),
+        cmocka_unit_test(test_the_proxies_have_a_help_of_their_own),
         cmocka_unit_test(test_names_and_letters_are_unique_and_grouped),
         cmocka_unit_test(test_short_usage_has_two_examples),
         cmocka_unit_test(test_version_names_the_libraries),

@@ -11,6 +11,8 @@ enum { HELP_COLUMNS = 100 };
 void help_print_short(FILE *out);
 /* All of --help. */
 void help_print(FILE *out);
+/* What prints the help that this first word asks for: that of a command, or help_print. */
+void (*help_for(const char *word))(FILE *out);
 /* --version: penstock, how it was built, and the libraries it runs with. */
 void help_print_version(FILE *out);
 

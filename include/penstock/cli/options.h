@@ -13,6 +13,7 @@
 /* X(NAME, heading of --help) in the order of --help */
 #define OPTION_GROUPS(X)                                                                           \
     X(POLICY, "Policy (hooks in Lua)")                                                             \
+    X(PROXY, "Proxies (penstock socks, penstock connect)")                                         \
     X(LIMITS, "Limits (0 means none)")                                                             \
     X(TIMES, "Times (30, 500ms, 2m, 1h; 0 switches one off)")                                      \
     X(TLS, "TLS with clients (--tls-cert …) and with upstreams (--tls …)")                         \
@@ -51,6 +52,9 @@ const struct option_spec *options_find(const char *name);
 /* The long name that is most like `typed` (both without dashes), NULL when none is near. */
 const char *options_nearest(const char *typed);
 
+/* The command that somebody may have meant who typed this word, NULL when none is near. */
+const char *options_nearest_command(const char *typed);
+
 enum options_result {
     OPTIONS_RUN,     /* there is something to do */
     OPTIONS_HELP,    /* --help was asked for */
@@ -60,7 +64,7 @@ enum options_result {
 };
 
 enum options_command {
-    COMMAND_FORWARD, /* penstock [-p POLICY.lua] [LISTEN TARGET]… */
+    COMMAND_FORWARD, /* penstock [-p POLICY.lua] [LISTEN TARGET]…, socks and connect */
     COMMAND_RUN,     /* penstock run CONFIG.lua */
     COMMAND_CHECK,   /* penstock check CONFIG.lua, or with -p as above */
 };

@@ -69,7 +69,12 @@ struct config_listener {
 struct config {
     struct config_listener *listeners;
     size_t n_listeners;
-    char *policy;       /* path of the file with the policy or the configuration, NULL without */
+    char *policy;       /* path of the file with the policy or the configuration, NULL without;
+                           with a preset, what it is called */
+    const char *preset; /* the ready policy "socks" or "connect" instead of a file; NULL: none */
+    char *allow;        /* its destinations, "any" or with commas between them */
+    char *auth;         /* its file of users and passwords; NULL: none */
+    bool anonymous;     /* nobody has to show who he is, by a login or a certificate, to use it */
     bool watch;         /* reload when a file that was read has changed */
     uint32_t workers;   /* threads, at least 1 */
     uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: what ulimit -n has

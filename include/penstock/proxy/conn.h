@@ -104,7 +104,7 @@ struct conn {
     uint32_t
         unsent; /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
     uint8_t state;                   /* enum conn_state */
-    uint8_t reason;                  /* enum close_reason, from conn_close on */
+    uint8_t reason;                  /* enum close_reason, from conn_close or GOODBYE on */
     uint8_t side;                    /* enum conn_side that ended it, SIDE_NONE: neither */
     uint8_t half_closed_side;        /* enum conn_side that ended first */
     uint8_t choices;                 /* destinations that hooks have chosen */

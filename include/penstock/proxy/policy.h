@@ -41,7 +41,7 @@ enum policy_hook {
 enum verdict_kind {
     VERDICT_CONTINUE, /* no opinion: go on as configured */
     VERDICT_DIAL,     /* use `targets` */
-    VERDICT_DENY,     /* end the client: `reason`, `reset`, `hang_ms` */
+    VERDICT_DENY,     /* end the client: `reason`, `reset`, `hang_ms`, `reply` */
     VERDICT_REPLY,    /* send `reply` to the client and end */
     VERDICT_CERT,     /* HOOK_SNI: show `cert`; VERDICT_DENY: refuse the handshake */
     VERDICT_ERROR,    /* the script failed (already logged): fail closed */
@@ -55,8 +55,9 @@ struct verdict {
     char reason[VERDICT_REASON_MAX]; /* VERDICT_DENY: a word for the access log, may be "" */
     bool reset;                      /* VERDICT_DENY: end with RST instead of FIN */
     uint64_t hang_ms;                /* VERDICT_DENY: keep the client waiting that long first */
-    struct buf reply;                /* VERDICT_REPLY: taken over by the connection */
-    struct tls_cert *cert;           /* VERDICT_CERT: one reference, taken over */
+    struct buf reply; /* VERDICT_REPLY, and VERDICT_DENY up to HOOK_FAILED (empty: none): taken over
+                         by the connection */
+    struct tls_cert *cert; /* VERDICT_CERT: one reference, taken over */
 };
 
 enum policy_step {

@@ -48,10 +48,13 @@ void script_files_add(struct script_files *files, const char *path);
 void script_files_deinit(struct script_files *files);
 
 struct script_options {
-    const char *path; /* the file */
-    bool config;      /* a configuration, which returns nothing; else a policy file */
-    bool operands;    /* the command line has listeners, which get the policy that it returns */
-    bool target;      /* one of them has a destination */
+    const char *path;   /* the file; with a preset, what stands for it in messages */
+    const char *preset; /* instead of a file: the ready policy "socks" or "connect"; NULL: none */
+    const char *allow;  /* its destinations, "any" or with commas between them */
+    const char *auth;   /* its file of users and passwords; NULL: none */
+    bool config;        /* a configuration, which returns nothing; else a policy file */
+    bool operands;      /* the command line has listeners, which get the policy that it returns */
+    bool target;        /* one of them has a destination */
     bool
         accept_proxy; /* the command line takes PROXY headers, of listeners that say nothing else */
     bool unsafe;      /* open every Lua library */

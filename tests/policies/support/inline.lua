@@ -16,6 +16,13 @@ local function with_file(text, f)
   return result
 end
 
+-- text(lua, load_options) -> the policy that this Lua text returns; `ps` is there.
+function inline.text(lua, load_options)
+  return with_file('local ps = require "penstock"\n' .. lua, function(path)
+    return t.load(path, load_options or { to = "127.0.0.1:7001" })
+  end)
+end
+
 -- load(name, options, load_options) -> the policy penstock.policy.<name> with these options (Lua text).
 function inline.load(name, options, load_options)
   local text = ('local ps = require "penstock"\nlocal policy = require "penstock.policy.%s" %s\nreturn policy, ps\n')
