@@ -100,10 +100,11 @@ static int io_take_line(lua_State *L)
     return look(L, s, call, &op);
 }
 
-static int mismatch(lua_State *L)
+/* What a parser's PROTO_BAD or PROTO_LONG is for scripts. */
+static int refuse(lua_State *L, ssize_t verdict)
 {
     lua_pushnil(L);
-    lua_pushliteral(L, "mismatch");
+    lua_pushstring(L, verdict == PROTO_LONG ? err_word(PS_ETOO_LONG) : "mismatch");
     return 2;
 }
 
@@ -112,13 +113,27 @@ static void push_alpn(lua_State *L, const struct tls_hello *hello)
     size_t at = 0, len;
     const char *name;
     lua_newtable(L);
-    for (int i = 1; (name = tls_hello_alpn(hello, &at, &len)); i++) {
+    for (int i = 0; (name = tls_hello_alpn(hello, &at, &len));) {
+        if (tls_hello_alpn_is_grease(name, len))
+            continue;
         lua_pushlstring(L, name, len);
-        lua_rawseti(L, -2, i);
+        lua_rawseti(L, -2, ++i);
     }
 }
 
-/* "1.3" for 0x0304; values that only keep servers from being picky (RFC 8701) are left out. */
+static void push_numbers(lua_State *L, const uint16_t *list, size_t n)
+{
+    int at = 0;
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        if (tls_is_grease(list[i]))
+            continue;
+        lua_pushinteger(L, list[i]);
+        lua_rawseti(L, -2, ++at);
+    }
+}
+
+/* "1.3" for 0x0304; what is no version is left out. */
 static void push_versions(lua_State *L, const struct tls_hello *hello)
 {
     size_t n = hello->n_versions ? hello->n_versions : 1;
@@ -143,8 +158,8 @@ static int parse_hello(lua_State *L, const char *bytes, size_t n)
     if (used == PROTO_MORE)
         return 0;
     if (used < 0)
-        return mismatch(L);
-    lua_createtable(L, 0, 3);
+        return refuse(L, used);
+    lua_createtable(L, 0, 5);
     if (hello.sni[0]) {
         lua_pushstring(L, hello.sni);
         lua_setfield(L, -2, "sni");
@@ -153,6 +168,10 @@ static int parse_hello(lua_State *L, const char *bytes, size_t n)
     lua_setfield(L, -2, "alpn");
     push_versions(L, &hello);
     lua_setfield(L, -2, "versions");
+    push_numbers(L, hello.ciphers, hello.n_ciphers);
+    lua_setfield(L, -2, "ciphers");
+    push_numbers(L, hello.extensions, hello.n_extensions);
+    lua_setfield(L, -2, "extensions");
     return 1;
 }
 
@@ -172,7 +191,7 @@ static int parse_host(lua_State *L, const char *bytes, size_t n)
     if (used == PROTO_MORE)
         return 0;
     if (used < 0)
-        return mismatch(L);
+        return refuse(L, used);
     lua_pushstring(L, host.name);
     return 1;
 }
