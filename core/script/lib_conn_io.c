@@ -1,5 +1,6 @@
 /* What a hook does with the bytes and sockets of a connection, beside its streams: looking at what
  * the client sends, putting bytes in, letting a direction go, times and socket options. */
+#include <stdio.h>
 #include <string.h>
 
 #include "penstock/base/err.h"
@@ -205,6 +206,77 @@ static int io_http_host(lua_State *L)
     return look(L, s, call, &op);
 }
 
+/* ---- dialogues (lua/penstock/starttls.lua) ---- */
+
+/* Does the hook that runs come before the upstream is spoken with? False in the handshake. */
+static bool is_early(const struct conn *c)
+{
+    return c->state != CONN_HANDSHAKE;
+}
+
+static void push_early_client(lua_State *L, struct script_conn *s)
+{
+    struct loop *loop = s->vm->loop;
+    uint64_t ms = conn_timeouts(s->conn)->handshake_ms;
+    struct script_stream *old = s->readers[RELAY_UP];
+    if (old && old->reader)
+        luaL_error(L, "another coroutine already reads what the client sends");
+    lib_stream_push_side(L, s, SIDE_CLIENT);
+    s->readers[RELAY_UP]->deadline_ms = ms ? loop->now_ms + ms : 0;
+}
+
+/* dialogue(conn, call): the stream of the client, which reads and writes; in the handshake that of
+ * the upstream, too, before it nil. nil, "closed" when the connection is over. End it by
+ * dialogue_end(). Before the handshake its reads end with the handshake timeout. */
+static int io_dialogue(lua_State *L)
+{
+    const char *call = luaL_checkstring(L, 2);
+    struct script_conn *s = lib_conn_check(L, call);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    conn_open_client(c);
+    if (c->up.mode != RELAY_STREAM || c->state > CONN_HANDSHAKE)
+        return luaL_error(L, "%s: call it in accept, connect, connected or handshake", call);
+    if (is_early(c)) {
+        push_early_client(L, s);
+        return 1;
+    }
+    if (!s->readers[RELAY_UP] || !s->readers[RELAY_DOWN])
+        return luaL_error(L, "%s: the handshake hook is over", call);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->readers[RELAY_UP]->ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->readers[RELAY_DOWN]->ref);
+    return 2;
+}
+
+/* dialogue_end(conn, preamble): what was not read stays; `preamble`: the upstream has yet to be
+ * spoken with. */
+static int io_dialogue_end(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "dialogue_end(conn)");
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    if (is_early(c))
+        lib_stream_detach_sides(s);
+    c->preamble = lua_toboolean(L, 2);
+    return 0;
+}
+
+/* fail(conn, word): ends it for the reason "tls", with that detail. */
+static int io_fail(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "fail(conn, word)");
+    const char *word = luaL_checkstring(L, 2);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    snprintf(c->detail, sizeof c->detail, "%s", word);
+    lib_conn_ask_close(s, c, true);
+    s->why = REASON_TLS;
+    return 0;
+}
+
 /* ---- directions ---- */
 
 /* The direction named at `index`, or an error. */
@@ -328,9 +400,9 @@ static int io_deny(lua_State *L)
     struct conn *c = lib_conn_live(L, s);
     if (!c)
         return 2;
-    s->denied = true;
     memcpy(c->detail, v.reason, sizeof c->detail);
     lib_conn_ask_close(s, c, v.reset);
+    s->why = REASON_DENIED;
     return lib_conn_push_result(L, 0);
 }
 
@@ -365,6 +437,9 @@ void lib_conn_io_open(lua_State *L, struct vm *vm)
         {"take_line", io_take_line},
         {"hello", io_hello},
         {"http_host", io_http_host},
+        {"dialogue", io_dialogue},
+        {"dialogue_end", io_dialogue_end},
+        {"fail", io_fail},
         {"timeouts", io_timeouts},
         {"deny", io_deny},
         {"add_methods", io_add_methods},
