@@ -14,6 +14,13 @@ local concat = table.concat
 local hello_call = 'conn:hello{ starttls = "postgres" }'
 local HANDSHAKE_RECORD = "\22"
 
+-- What the words of a read mean when it is the upstream that was read.
+local words = {
+  eof = "it has ended the connection",
+  too_long = "its answer is too long",
+  mismatch = "its answer is another protocol's",
+}
+
 local protocols, names = {}, {}
 for _, name in ipairs { "imap", "ldap", "mysql", "postgres", "smtp", "xmpp" } do
   protocols[name] = require("penstock.starttls." .. name)
@@ -86,7 +93,7 @@ return function(ps, core)
   local function ask(protocol, io, facts)
     if facts.direct then return true end
     local ok, why = protocol.ask(io, facts)
-    if not ok then return nil, why end
+    if not ok then return nil, words[why] or why end
     if not io:is_quiet() then return nil, "it has sent more than its word that TLS may begin" end
     return true
   end

@@ -174,6 +174,7 @@ for _, protocol in ipairs { "postgres", "smtp", "imap", "xmpp", "ldap" } do
         end
         assert.same({ "tls", "starttls" }, { c:closed() })
         assert.equal("rst", c:ended())
+        assert.matches("it has ended the connection", table.concat(p:log(), "\n"), 1, true)
       end
     end)
 
@@ -308,7 +309,8 @@ describe("SMTP", function()
     assert.matches("no reply of SMTP", upstream_says "SSH-2.0-x\r\n", 1, true)
     assert.matches("no reply of SMTP", upstream_says "220-a\r\n250 b\r\n", 1, true)
     assert.matches("too long", upstream_says(("220-a\r\n"):rep(100)), 1, true)
-    assert.matches("too_long", upstream_says(("2"):rep(1002)), 1, true)
+    assert.matches("its answer is too long", upstream_says(("2"):rep(1002)), 1, true)
+    assert.matches("its answer is another protocol's", upstream_says "220 a\n", 1, true)
   end)
 end)
 
@@ -376,7 +378,8 @@ describe("XMPP", function()
     local features = "<stream:stream version='1.0'><stream:features><starttls xmlns='" .. TLS .. "'/></stream:features>"
     for said, told in pairs { ["<a><stream:features/>"] = "does not offer", ["<a><stream:error><b/>"] = "with an error",
       [features .. "<failure/></stream:stream>"] = "it answers to STARTTLS: <failure/>",
-      [("<a>"):rep(500)] = "too long", ["<" .. ("a"):rep(65536)] = "too_long", ["220 ready>"] = "no stream of XMPP",
+      [("<a>"):rep(500)] = "too long", ["<" .. ("a"):rep(65536)] = "answer is too long",
+      ["220 ready"] = "another protocol's",
       ["<a b='>\"' c=\"'>\"><stream:features></stream:features>"] = "does not offer" } do
       local p, u = start "xmpp"
       local c = p:client()
@@ -415,7 +418,8 @@ describe("LDAP", function()
   it("tells what the upstream has said instead", function()
     for said, told in pairs { ["0\12\2\1\1x\7\10\1\2\4\0\4\0"] = "result 2",
       ["0\12\2\1\9x\7\10\1\0\4\0\4\0"] = "none to StartTLS",
-      ["0\12\2\1\1a\7\10\1\0\4\0\4\0"] = "none to StartTLS", ["x"] = "mismatch", ["0\0"] = "none to StartTLS" } do
+      ["0\12\2\1\1a\7\10\1\0\4\0\4\0"] = "none to StartTLS", ["x"] = "another protocol's",
+      ["0\0"] = "none to StartTLS" } do
       local p, u = start "ldap"
       local c = p:client():send(dialogues.START_TLS)
       c:send(dialogues.hello "db.test")

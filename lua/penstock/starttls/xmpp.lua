@@ -44,6 +44,13 @@ end
 
 local function is_blank(text) return not text:find "%S" end
 
+-- Can what comes be XML?
+local function expect_xml(io)
+  local first, why = io:peek(1)
+  if not first then return nil, why end
+  return first:find "[%s<]" and true or nil, "mismatch"
+end
+
 -- The client's stream header, as it was sent, and its attributes.
 local function read_header(io)
   local before, tag = read_tag(io, TAG_MAX)
@@ -76,9 +83,8 @@ local function read_starttls(io)
 end
 
 function xmpp.serve(io, _, random)
-  local first, why = io:peek(1)
-  if not first then return nil, why end
-  if not first:find "[%s<]" then return nil, "mismatch" end
+  local asked, why = expect_xml(io)
+  if not asked then return nil, why end
   local text, header = read_header(io)
   if not text then return nil, header end
   if not is_served(header) then return nil, "mismatch" end
@@ -86,7 +92,6 @@ function xmpp.serve(io, _, random)
     (" id='%08x' version='1.0' xmlns='%s'"):format(random(2 ^ 31) - 1, header.xmlns),
     " xmlns:stream='http://etherx.jabber.org/streams'><stream:features><starttls xmlns='", TLS,
     "'><required/></starttls></stream:features>")
-  local asked
   asked, why = read_starttls(io)
   if not asked then return nil, why end
   if not io:is_quiet() then return nil, "mismatch" end
@@ -96,10 +101,12 @@ end
 
 -- Reads the upstream's header and features. Does it offer TLS?
 local function read_features(io)
+  local is_xml, why = expect_xml(io)
+  if not is_xml then return nil, why end
   local offered, left = false, FEATURES_MAX
   for _ = 1, FEATURES_TAGS_MAX do
     local before, tag = read_tag(io, left)
-    if not before then return nil, tag == "mismatch" and "what it says is no stream of XMPP" or tag end
+    if not before then return nil, tag end
     left = left - #before - #tag
     if tag:find "^<%w*:?error[%s/>]" then return nil, "it answers with an error to the stream" end
     local starttls = attributes(tag, "starttls")

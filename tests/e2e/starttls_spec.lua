@@ -1,0 +1,136 @@
+-- Routing by SNI behind STARTTLS, with the clients and servers of others: openssl s_client, psql, PostgreSQL.
+local e2e = require "tests.e2e.support.case"
+local peers = require "tests.e2e.support.peers"
+local busted = require "busted"
+local case, sys = e2e.case, e2e.sys
+
+-- A certificate for this name in the test's folder. Returns the paths of it and of its key.
+local function certificate(t, name)
+  local base = t:folder() .. "/" .. name
+  peers.run(t, { "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+    "-days", "2", "-subj", "/CN=" .. name, "-addext", "subjectAltName=DNS:" .. name,
+    "-keyout", base .. ".key", "-out", base .. ".pem" })
+  return base .. ".pem", base .. ".key"
+end
+
+local function start_server(t, protocol, name)
+  local cert, key = certificate(t, name)
+  local server = t:spawn { "python3", "tests/e2e/support/starttls_server.py", protocol, cert, key, name }
+  local port = server:wait_for("out", "(%d+)\n")
+  if not port then error("the server did not start: " .. server.err, 2) end
+  return "127.0.0.1:" .. port, cert
+end
+
+local function policy(hook, protocol, routes)
+  local list = {}
+  for name, address in pairs(routes) do list[#list + 1] = ("[%q] = %q"):format(name, address) end
+  return ([[local ps = require "penstock"
+    local routes = { %s }
+    return { %s = function(conn)
+      local hello, why = conn:hello { starttls = %q }
+      conn:tag("sni", hello and hello.sni)
+      if not hello then return ps.deny { reason = why } end
+      if %q == "connect" then return routes[hello.sni] or ps.deny { reason = "no_route" } end
+    end }]]):format(table.concat(list, ", "), hook, protocol, hook)
+end
+
+-- Runs s_client against penstock, which must verify that it has reached the server of that name.
+local function s_client(t, p, protocol, name, cert)
+  return peers.run(t, { "openssl", "s_client", "-starttls", protocol, "-connect", p.address, "-servername", name,
+    "-CAfile", cert, "-verify_hostname", name, "-verify_return_error", "-quiet" })
+end
+
+for _, protocol in ipairs { "postgres", "smtp", "imap", "xmpp", "ldap" } do
+  describe("openssl s_client -starttls " .. protocol, function()
+    peers.case_with("openssl python3", "reaches the server of the name it asks for, which ends the TLS", function(t)
+      local a, a_cert = start_server(t, protocol, "a.lab")
+      local b, b_cert = start_server(t, protocol, "b.lab")
+      local text = policy("connect", protocol, { ["a.lab"] = a, ["b.lab"] = b })
+      local p = t:penstock { "-p", t:file("policy.lua", text), "127.0.0.1:0", "-" }
+      assert.equal("a.lab\n", s_client(t, p, protocol, "a.lab", a_cert))
+      assert.equal("b.lab\n", s_client(t, p, protocol, "b.lab", b_cert))
+      p:expect_end({ sni = "a.lab", upstream = a }, 1)
+      p:expect_end({ sni = "b.lab", upstream = b }, 2)
+    end)
+
+    peers.case_with("openssl python3", "fails when the server does not begin TLS, and the log says so", function(t)
+      local server = t:listen()
+      local text = policy("connect", protocol, { ["a.lab"] = server.address })
+      local p = t:penstock { "-p", t:file("policy.lua", text), "127.0.0.1:0", "-" }
+      local client = t:spawn { "openssl", "s_client", "-starttls", protocol, "-connect", p.address,
+        "-servername", "a.lab" }
+      local upstream = t:accept(server)
+      upstream:send "no\r\n"
+      p:expect_end { reason = "tls", detail = "starttls", side = "upstream" }
+      p:log("does not begin TLS %(STARTTLS, " .. protocol)
+      assert.is_true(client:wait(20) ~= 0)
+    end)
+  end)
+end
+
+describe("openssl s_client -starttls mysql", function()
+  peers.case_with("openssl python3", "passes a handshake hook that has looked at its hello", function(t)
+    local a, cert = start_server(t, "mysql", "a.lab")
+    local p = t:penstock { "-p", t:file("policy.lua", policy("handshake", "mysql", {})), "127.0.0.1:0", a }
+    assert.equal("a.lab\n", s_client(t, p, "mysql", "a.lab", cert))
+    p:expect_end { sni = "a.lab" }
+  end)
+end)
+
+-- ---- PostgreSQL ----
+
+local function postgres_folder()
+  for folder in io.popen "ls -d /usr/lib/postgresql/*/bin 2>/dev/null":lines() do
+    if sys.read_file(folder .. "/initdb") then return folder end
+  end
+end
+
+-- PostgreSQL does not run as root: then it runs as its own user.
+local function as_user(argv, is_root)
+  if not is_root then return argv end
+  local list = { "setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups" }
+  for _, word in ipairs(argv) do list[#list + 1] = word end
+  return list
+end
+
+local function start_postgres(t, bin)
+  local folder, is_root = t:folder(), io.popen("id -u"):read "*l" == "0"
+  local cert, key = certificate(t, "db.lab")
+  local data, port = folder .. "/data", peers.free_port(t)
+  os.execute(("chmod 755 %s; mkdir %s; chmod 600 %s"):format(folder, data, key))
+  if is_root then os.execute(("chown -R postgres %s %s"):format(data, key)) end
+  peers.run(t, as_user({ bin .. "/initdb", "-A", "trust", "-U", "bob", "-D", data, "--no-sync" }, is_root))
+  local server = t:spawn(as_user({ bin .. "/postgres", "-D", data, "-p", tostring(port), "-h", "127.0.0.1", "-F",
+    "-k", "", "-c", "ssl=on", "-c", "ssl_cert_file=" .. cert, "-c", "ssl_key_file=" .. key }, is_root))
+  local ready = server:wait_for("err", "ready to accept connections")
+  if not ready then error("postgres did not start: " .. server.err, 2) end
+  return "127.0.0.1:" .. port, cert
+end
+
+describe("psql", function()
+  local name = "reaches its server over TLS by the name it asks for, and without TLS goes where that is allowed"
+  local bin = postgres_folder()
+  if not bin then return busted.pending(name .. " (no PostgreSQL server)") end
+  case(name, function(t)
+    local address, cert = start_postgres(t, bin)
+    local p = t:penstock { "-p", t:file("policy.lua", ([[local ps = require "penstock"
+      return { connect = function(conn)
+        local hello, why = conn:hello { starttls = "postgres" }
+        conn:tag("name", hello and hello.sni or why)
+        if not hello and why == "mismatch" then return %q end
+        return hello and hello.sni == "db.lab" and %q or ps.deny { reason = "no_route" }
+      end }]]):format(address, address)), "127.0.0.1:0", "-" }
+    local function psql(options)
+      local server = "hostaddr=127.0.0.1 port=%d user=bob dbname=postgres sslrootcert=%s %s"
+      return { "psql", server:format(p.port, cert, options), "-Atc",
+        "select ssl, repeat('x', 100000) from pg_stat_ssl where pid = pg_backend_pid()" }
+    end
+    assert.equal("t|" .. ("x"):rep(100000) .. "\n", peers.run(t, psql "host=db.lab sslmode=verify-full"))
+    assert.equal("f|" .. ("x"):rep(100000) .. "\n", peers.run(t, psql "host=db.lab sslmode=disable"))
+    local other = t:spawn(psql "host=other.lab sslmode=require")
+    assert.is_true(other:wait(20) ~= 0)
+    p:expect_end({ name = "db.lab", upstream = address }, 1)
+    p:expect_end({ name = "mismatch", upstream = address }, 2)
+    p:expect_end({ name = "other.lab", reason = "denied", detail = "no_route" }, 3)
+  end)
+end)
