@@ -131,7 +131,7 @@
 ---| "denied"      # a policy said no
 ---| "limit"       # a limit was reached
 ---| "proxy"       # the PROXY header was missing, wrong, or from somebody who is not listed
----| "tls"         # TLS could not be begun
+---| "tls"         # TLS failed
 ---| "script"      # a hook failed
 ---| "closed"      # a policy closed it
 ---| "shutdown"    # the process ended first

@@ -223,6 +223,7 @@ static void push_early_client(lua_State *L, struct script_conn *s)
         luaL_error(L, "another coroutine already reads what the client sends");
     lib_stream_push_side(L, s, SIDE_CLIENT);
     s->readers[RELAY_UP]->deadline_ms = ms ? loop->now_ms + ms : 0;
+    s->conn->preamble = true; /* also when the task that speaks is cancelled half-way */
 }
 
 /* dialogue(conn, call): the stream of the client, which reads and writes; in the handshake that of
@@ -249,8 +250,8 @@ static int io_dialogue(lua_State *L)
     return 2;
 }
 
-/* dialogue_end(conn, preamble): what was not read stays; `preamble`: the upstream has yet to be
- * spoken with. */
+/* dialogue_end(conn, preamble): what was not read stays; without `preamble` the upstream need not
+ * be spoken with. */
 static int io_dialogue_end(lua_State *L)
 {
     struct script_conn *s = lib_conn_check(L, "dialogue_end(conn)");

@@ -68,7 +68,7 @@ end
 -- install(ps, core) -> hello(conn, options), replay(hook, conn, client, upstream)
 return function(ps, core)
   local conn_core, pending = core.conn, core.stream.pending
-  local preambles = setmetatable({}, { __mode = "k" }) -- conn -> { name =, facts = } (nil: it has failed half-way)
+  local preambles = setmetatable({}, { __mode = "k" }) -- conn -> { name =, io =, facts = } (nil: it got no further)
 
   local function io_of(stream)
     return stream and setmetatable({ stream = stream, pending = pending }, Io)
@@ -108,6 +108,7 @@ return function(ps, core)
 
   local function before_upstream(conn, name, options, client)
     local protocol, io, preamble = protocols[name], io_of(client), { name = name }
+    preamble.io = io
     if not protocol.serve then
       error(("%s: in %s the server speaks first, with what only the real one knows: call it in the handshake hook")
         :format(hello_call, name), 3)
@@ -186,9 +187,9 @@ return function(ps, core)
   -- Called by C in the place of the handshake hook, which may be nil, of a connection with a preamble.
   function internals.replay(hook, conn, client, upstream)
     local preamble = preambles[conn]
-    local facts, why = preamble.facts, "the client has not sent a ClientHello"
-    if facts then facts, why = ask(protocols[preamble.name], io_of(upstream), facts) end
-    if not facts then
+    local ok, why = not preamble.io.touched, "the client was promised TLS, but has not sent a ClientHello"
+    if preamble.facts then ok, why = ask(protocols[preamble.name], io_of(upstream), preamble.facts) end
+    if not ok then
       fail(conn, preamble.name, why)
       return
     end

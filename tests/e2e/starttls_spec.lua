@@ -77,6 +77,49 @@ describe("openssl s_client -starttls mysql", function()
   end)
 end)
 
+-- ---- MariaDB ----
+
+local function is_root() return io.popen("id -u"):read "*l" == "0" end
+
+local function start_mariadb(t)
+  local folder, cert, key = t:folder(), certificate(t, "a.lab")
+  local data, port = folder .. "/mariadb", peers.free_port(t)
+  local as = is_root() and { "--user=mysql" } or {}
+  os.execute(("chmod 755 %s; chmod 644 %s; mkdir %s"):format(folder, key, data))
+  if is_root() then os.execute("chown mysql " .. data) end
+  peers.run(t, { "mariadb-install-db", "--no-defaults", "--skip-test-db", "--datadir=" .. data, as[1] })
+  local init = t:file("init.sql", "delete from mysql.global_priv where user = '';\nflush privileges;\n" ..
+    "create user bob identified by 'secret';\n")
+  local server = t:spawn { "mariadbd", "--no-defaults", "--datadir=" .. data, "--socket=" .. data .. "/socket",
+    "--port=" .. port, "--bind-address=127.0.0.1", "--ssl-cert=" .. cert, "--ssl-key=" .. key, "--init-file=" .. init,
+    "--innodb-buffer-pool-size=8M", as[1] }
+  local ready = server:wait_for("err", "ready for connections")
+  if not ready then error("mariadbd did not start: " .. server.err, 2) end
+  return "127.0.0.1:" .. port
+end
+
+describe("mariadb", function()
+  peers.case_with("mariadb mariadbd mariadb-install-db openssl", "logs in by password over TLS and without", function(t)
+    local address = start_mariadb(t)
+    local p = t:penstock { "-p", t:file("policy.lua", [[return { handshake = function(conn)
+      local hello, why = conn:hello { starttls = "mysql" }
+      conn:tag("tls", hello and hello.versions[1] or why)
+    end }]]), "127.0.0.1:0", address }
+    local function mariadb(password, tls)
+      return { "mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", tostring(p.port), "-u", "bob", tls,
+        "-p" .. password,
+        "-Ne", "select if(variable_value = '', 'plain', 'tls') from information_schema.session_status " ..
+        "where variable_name = 'Ssl_cipher'" }
+    end
+    assert.equal("tls\n", peers.run(t, mariadb("secret", "--ssl")))
+    assert.equal("plain\n", peers.run(t, mariadb("secret", "--skip-ssl")))
+    assert.is_true(t:spawn(mariadb("wrong", "--ssl")):wait(20) ~= 0)
+    p:expect_end({ tls = "1.3" }, 1)
+    p:expect_end({ tls = "mismatch" }, 2)
+    p:expect_end({ tls = "1.3" }, 3)
+  end)
+end)
+
 -- ---- PostgreSQL ----
 
 local function postgres_folder()
@@ -86,22 +129,22 @@ local function postgres_folder()
 end
 
 -- PostgreSQL does not run as root: then it runs as its own user.
-local function as_user(argv, is_root)
-  if not is_root then return argv end
+local function as_user(argv)
+  if not is_root() then return argv end
   local list = { "setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups" }
   for _, word in ipairs(argv) do list[#list + 1] = word end
   return list
 end
 
 local function start_postgres(t, bin)
-  local folder, is_root = t:folder(), io.popen("id -u"):read "*l" == "0"
+  local folder = t:folder()
   local cert, key = certificate(t, "db.lab")
   local data, port = folder .. "/data", peers.free_port(t)
   os.execute(("chmod 755 %s; mkdir %s; chmod 600 %s"):format(folder, data, key))
-  if is_root then os.execute(("chown -R postgres %s %s"):format(data, key)) end
-  peers.run(t, as_user({ bin .. "/initdb", "-A", "trust", "-U", "bob", "-D", data, "--no-sync" }, is_root))
+  if is_root() then os.execute(("chown -R postgres %s %s"):format(data, key)) end
+  peers.run(t, as_user({ bin .. "/initdb", "-A", "trust", "-U", "bob", "-D", data, "--no-sync" }))
   local server = t:spawn(as_user({ bin .. "/postgres", "-D", data, "-p", tostring(port), "-h", "127.0.0.1", "-F",
-    "-k", "", "-c", "ssl=on", "-c", "ssl_cert_file=" .. cert, "-c", "ssl_key_file=" .. key }, is_root))
+    "-k", "", "-c", "ssl=on", "-c", "ssl_cert_file=" .. cert, "-c", "ssl_key_file=" .. key }))
   local ready = server:wait_for("err", "ready to accept connections")
   if not ready then error("postgres did not start: " .. server.err, 2) end
   return "127.0.0.1:" .. port, cert

@@ -536,6 +536,37 @@ describe("conn:hello{ starttls = … }", function()
     expect_relayed(c, u, hello)
   end)
 
+  it("leaves what a cancelled call has not touched, and ends what it has", function()
+    local text = [[return {
+      connect = function(conn)
+        local _, why = ps.timeout(1, function() conn:hello { starttls = %q } end)
+        conn:tag("why", why)
+      end,
+      handshake = function(conn, client, upstream) upstream:write("<", client:read(), ">") end,
+    }]]
+    local p = load(text:format "postgres")
+    local u, c = p:upstream "default.test:99", p:client()
+    t.advance "1s"
+    c:send "hello"
+    assert.equal("<hello>", u:read())
+    assert.equal("timeout", c:reset():access().tags.why)
+    p = load(text:format "smtp")
+    p:upstream "default.test:99"
+    c = p:client()
+    t.advance "1s"
+    assert.same({ "tls", "starttls" }, { c:closed() })
+    assert.matches("has not sent a ClientHello", table.concat(p:log(), "\n"), 1, true)
+  end)
+
+  it("ends with a client that resets in the midst of it", function()
+    for _, hook in ipairs { "connect", "handshake" } do
+      local p = start("smtp", hook)
+      local c = p:client():send "EHLO"
+      c:reset()
+      assert.equal("reset", (c:closed()))
+    end
+  end)
+
   it("ends what takes longer than the handshake timeout with the upstream", function()
     local p, u = start "postgres"
     local c = p:client():send("\0\0\0\8\4\210\22\47"):send(dialogues.hello "db.test")
