@@ -7,6 +7,7 @@
 --
 -- Each returns nil, word or nil, text when that fails. facts.direct: the client has begun with TLS at once.
 local check = require "penstock.check"
+local names = require "penstock.starttls.names".all
 local nearest = require "penstock.nearest"
 local error, ipairs, next, setmetatable, type = error, ipairs, next, setmetatable, type
 local concat = table.concat
@@ -21,11 +22,8 @@ local words = {
   mismatch = "its answer is another protocol's",
 }
 
-local protocols, names = {}, {}
-for _, name in ipairs { "imap", "ldap", "mysql", "postgres", "smtp", "xmpp" } do
-  protocols[name] = require("penstock.starttls." .. name)
-  names[#names + 1] = name
-end
+local protocols = {}
+for _, name in ipairs(names) do protocols[name] = require("penstock.starttls." .. name) end
 
 -- ---- a side, as the dialogues see it ----
 
