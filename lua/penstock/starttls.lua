@@ -9,7 +9,7 @@
 local check = require "penstock.check"
 local names = require "penstock.starttls.names".all
 local nearest = require "penstock.nearest"
-local error, ipairs, next, setmetatable, type = error, ipairs, next, setmetatable, type
+local error, ipairs, next, require, setmetatable, type = error, ipairs, next, require, setmetatable, type
 local concat = table.concat
 
 local hello_call = 'conn:hello{ starttls = "postgres" }'
@@ -22,8 +22,14 @@ local words = {
   mismatch = "its answer is another protocol's",
 }
 
-local protocols = {}
-for _, name in ipairs(names) do protocols[name] = require("penstock.starttls." .. name) end
+local is_name = {}
+for _, name in ipairs(names) do is_name[name] = true end
+
+-- Most policies need none of them.
+local protocols = setmetatable({}, { __index = function(loaded, name)
+  loaded[name] = require("penstock.starttls." .. name)
+  return loaded[name]
+end })
 
 -- ---- a side, as the dialogues see it ----
 
@@ -142,7 +148,7 @@ return function(ps, core)
 
   local function check_options(options)
     local name = options.starttls
-    if type(name) ~= "string" or not protocols[name] then
+    if not is_name[name or false] then
       local near = type(name) == "string" and nearest(name, names)
       error(("%s: starttls is one of %s%s"):format(hello_call, concat(names, ", "),
         near and (', did you mean "%s"?'):format(near) or ""), 4)
