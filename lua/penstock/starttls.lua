@@ -1,8 +1,8 @@
 -- STARTTLS: what is said in the clear before a ClientHello, in the server's place to the client and in the client's
 -- place to the upstream. The dialogues are modules of penstock.starttls.*, which know streams and nothing else:
 --
---   serve(io, options, random) -> facts    waits until the client has asked for TLS, and grants it
---   ask(io, facts) -> true         makes the upstream ready for the same client's ClientHello
+--   serve(io, options, random) -> facts  waits until the client has asked for TLS, and grants it
+--   ask(io, facts) -> true               makes the upstream ready for the same client's ClientHello
 --   between(client, upstream) -> facts   instead of both, where only the upstream can say what is said first
 --
 -- Each returns nil, word or nil, text when that fails. facts.direct: the client has begun with TLS at once.
