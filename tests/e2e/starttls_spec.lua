@@ -77,6 +77,54 @@ describe("openssl s_client -starttls mysql", function()
   end)
 end)
 
+describe("a dialogue", function()
+  local function byte_by_byte(socket, bytes)
+    for i = 1, #bytes do
+      socket:send(bytes:sub(i, i))
+      socket:wait_delivered()
+    end
+  end
+
+  case("may come byte by byte from both sides, and nothing of what follows is lost", function(t)
+    local server = t:listen()
+    local p = t:penstock { "-p", t:file("policy.lua", policy("connect", "smtp", { ["db.lab"] = server.address })),
+      "127.0.0.1:0", "-" }
+    -- A ClientHello for db.lab: record, message, version, random, no session, one cipher, no compression, server_name.
+    local hello = "\22\3\1\0\62" .. "\1\0\0\58" .. "\3\3" .. ("r"):rep(32) .. "\0" .. "\0\2\19\1" .. "\1\0"
+      .. "\0\15" .. "\0\0\0\11" .. "\0\9" .. "\0\0\6db.lab"
+    local client = t:connect(p)
+    client:expect "220 localhost ESMTP\r\n"
+    byte_by_byte(client, "EHLO me\r\n")
+    client:expect "250-localhost\r\n250 STARTTLS\r\n"
+    byte_by_byte(client, "STARTTLS\r\n")
+    client:expect "220 2.0.0 Ready to start TLS\r\n"
+    byte_by_byte(client, hello)
+    client:send "and more"
+    client:finish()
+    local upstream = t:accept(server)
+    byte_by_byte(upstream, "220 hi\r\n")
+    upstream:expect "EHLO me\r\n"
+    byte_by_byte(upstream, "250-hi\r\n250 STARTTLS\r\n")
+    upstream:expect "STARTTLS\r\n"
+    byte_by_byte(upstream, "220 go\r\n")
+    upstream:expect(hello .. "and more"):expect_eof()
+    upstream:send("answer"):finish()
+    client:expect("answer"):expect_eof()
+    p:expect_end { reason = "eof", sni = "db.lab" }
+  end)
+
+  case("ends with a client that aborts in the midst of it", function(t)
+    local server = t:listen()
+    local p = t:penstock { "-p", t:file("policy.lua", policy("connect", "smtp", {})), "127.0.0.1:0", server.address }
+    local client = t:connect(p)
+    client:expect "220 localhost ESMTP\r\n"
+    client:send "EHLO"
+    client:wait_delivered()
+    client:reset()
+    p:expect_end { reason = "reset", side = "client" }
+  end)
+end)
+
 -- ---- MariaDB ----
 
 local function is_root() return io.popen("id -u"):read "*l" == "0" end
