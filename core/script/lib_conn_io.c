@@ -24,6 +24,15 @@ static uint64_t look_timeout_ms(struct script_conn *s, const struct conn *c)
     return gone_ms < whole_ms ? whole_ms - gone_ms : 1;
 }
 
+/* Raises while something else stands before what the client sends. */
+static void check_is_first(lua_State *L, const struct conn *c, const char *call)
+{
+    const char *what = conn_awaits_proxy(c) ? "PROXY header" : "TLS handshake";
+    if (conn_awaits_proxy(c) || conn_awaits_tls(c))
+        luaL_error(L, "%s: a %s stands before what the client sends; call it in connect or later",
+                   call, what);
+}
+
 /* Reads by `op` what the client sends; waits no longer than the handshake timeout. */
 static int look(lua_State *L, struct script_conn *s, const char *call, const struct read_op *op)
 {
@@ -32,16 +41,7 @@ static int look(lua_State *L, struct script_conn *s, const char *call, const str
         lua_pushboolean(L, 1);
         return 1 + (lib_conn_live(L, s) ? 0 : 2);
     }
-    if (conn_awaits_proxy(c))
-        return luaL_error(L,
-                          "%s: a PROXY header stands before what the client sends; call it in "
-                          "connect or later",
-                          call);
-    if (conn_awaits_tls(c))
-        return luaL_error(L,
-                          "%s: a TLS handshake stands before what the client sends; call it in "
-                          "connect or later",
-                          call);
+    check_is_first(L, c, call);
     conn_open_client(c);
     if (c->up.mode != RELAY_STREAM)
         return luaL_error(L,
@@ -236,6 +236,7 @@ static int io_dialogue(lua_State *L)
     struct conn *c = lib_conn_live(L, s);
     if (!c)
         return 2;
+    check_is_first(L, c, call);
     conn_open_client(c);
     if (c->up.mode != RELAY_STREAM || c->state > CONN_HANDSHAKE)
         return luaL_error(L, "%s: call it in accept, connect, connected or handshake", call);

@@ -113,6 +113,18 @@ describe("a dialogue", function()
     p:expect_end { reason = "eof", sni = "db.lab" }
   end)
 
+  for _, call in ipairs { "peek(1)", "peek_line()", "http_host()", "hello()", 'hello { starttls = "smtp" }' } do
+    peers.case_with("openssl", "cannot take bytes from the TLS of its listener: conn:" .. call, function(t)
+      local cert, key = certificate(t, "a.lab")
+      local text = ("return { accept = function(conn) conn:%s end }"):format(call)
+      local p = t:penstock { "-p", t:file("policy.lua", text), "--tls-cert", cert, "--tls-key", key,
+        "127.0.0.1:0", "127.0.0.1:1" }
+      t:expect_error "script error in the accept hook"
+      t:connect(p):expect_reset()
+      p:log "a TLS handshake stands before what the client sends"
+    end)
+  end
+
   case("ends with a client that aborts in the midst of it", function(t)
     local server = t:listen()
     local p = t:penstock { "-p", t:file("policy.lua", policy("connect", "smtp", {})), "127.0.0.1:0", server.address }
