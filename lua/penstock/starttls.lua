@@ -114,6 +114,7 @@ return function(ps, core)
     local protocol, io, preamble = protocols[name], io_of(client), { name = name }
     preamble.io = io
     if not protocol.serve then
+      conn_core.dialogue_end(conn, false)
       error(("%s: in %s the server speaks first, with what only the real one knows: call it in the handshake hook")
         :format(hello_call, name), 3)
     end
@@ -130,6 +131,7 @@ return function(ps, core)
   local function in_handshake(conn, name, options, client, upstream)
     local protocol, hello = protocols[name], nil
     local client_io, upstream_io = io_of(client), io_of(upstream)
+    preambles[conn] = { name = name, io = client_io } -- for a second call; there is nothing to replay
     if protocol.between then
       local facts, why = protocol.between(client_io, upstream_io)
       if not facts then return nil, why end

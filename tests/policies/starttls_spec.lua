@@ -506,6 +506,40 @@ describe("conn:hello{ starttls = … }", function()
     assert.equal("true", c:reset():access().tags.same)
   end)
 
+  it("speaks with both sides once in the handshake hook, too", function()
+    for _, protocol in ipairs { "smtp", "mysql" } do
+      local p = load(([[return { handshake = function(conn)
+        local a, b = conn:hello { starttls = %q }, conn:hello { starttls = %q }
+        conn:tag("same", a.sni == b.sni)
+      end }]]):format(protocol, protocol))
+      local u = p:upstream "default.test:99"
+      local c, hello = p:client(), dialogues.hello "db.test"
+      if protocol == "mysql" then
+        u:send(dialogues.mysql.greeting)
+        assert.equal(dialogues.mysql.greeting, c:read())
+        c:send(dialogues.mysql.request):send(hello)
+        assert.equal(dialogues.mysql.request .. hello, u:read())
+      else
+        speak(c, dialogues.smtp, function(bytes) c:send(bytes) end)
+        c:send(hello)
+        answer(u, dialogues.smtp)
+        expect_relayed(c, u, hello)
+      end
+      assert.equal("true", c:reset():access().tags.same)
+    end
+  end)
+
+  it("leaves a connection as it is when the call was wrong", function()
+    local p = load [[return { connect = function(conn)
+      conn:tag("ok", (pcall(conn.hello, conn, { starttls = "mysql" })))
+    end }]]
+    local u, c = p:upstream "default.test:99", p:client()
+    u:send "greeting"
+    c:send "words"
+    assert.same({ "greeting", "words" }, { c:read(), u:read() })
+    assert.equal("false", c:reset():access().tags.ok)
+  end)
+
   it("cannot be asked in two protocols", function()
     local p = load [[return { connect = function(conn)
       conn:hello { starttls = "postgres" }
