@@ -131,6 +131,7 @@
 ---| "denied"      # a policy said no
 ---| "limit"       # a limit was reached
 ---| "proxy"       # the PROXY header was missing, wrong, or from somebody who is not listed
+---| "tls"         # TLS failed
 ---| "script"      # a hook failed
 ---| "closed"      # a policy closed it
 ---| "shutdown"    # the process ended first
@@ -231,11 +232,20 @@ function Conn:take_line(max) end
 ---@field sni? string the server's name, as the client wrote it
 ---@field alpn string[] protocols, the preferred first
 ---@field versions string[] "1.3", "1.2", …
+---@field ciphers integer[] cipher suites in the order in which they were sent
+---@field extensions integer[] the same of extensions
 
----Looks at what a TLS client says first; it stays for the upstream.
+---@class penstock.HelloOptions
+---@field starttls "imap" | "ldap" | "mysql" | "postgres" | "smtp" | "xmpp" what is spoken before TLS
+---@field name? string SMTP: the host name to greet the client with
+
+---Looks at what a TLS client says first; it stays for the upstream. With `starttls`, speaks the server's part of what
+---comes before it, and makes the same dialogue with the upstream before anything is relayed.
+---@param options? penstock.HelloOptions
 ---@return penstock.Hello?
 ---@return (penstock.Error | "mismatch")? err
-function Conn:hello() end
+---@return string? detail
+function Conn:hello(options) end
 
 ---Looks at the host that an HTTP/1.x request is for; the request stays for the upstream.
 ---@return string? host lower case, without port

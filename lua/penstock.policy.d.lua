@@ -53,6 +53,7 @@
 ---@field default? penstock.Destination | penstock.policy.Choose
 ---@field unknown? "deny" | "reset" | penstock.Deny | penstock.Reply | penstock.policy.Choose
 ---@field tls? boolean look for SNI
+---@field starttls? "imap" | "ldap" | "postgres" | "smtp" | "xmpp" look for SNI after that
 ---@field http? boolean look for Host
 ---@field tag? string
 

@@ -125,8 +125,10 @@ static int set_text(struct endpoint *e, const char *host)
         snprintf(text, sizeof text, "unix:%s", host);
     else if (e->kind == ENDPOINT_FD)
         snprintf(text, sizeof text, "fd:%d", e->fd);
-    else
-        snprintf(text, sizeof text, "%s:%u%s", host, e->port, range);
+    else /* such a host needs the scheme to be told from the other forms */
+        snprintf(text, sizeof text, "%s%s:%u%s",
+                 !strcmp(host, "fd") || !strcmp(host, "unix") ? "tcp://" : "", host, e->port,
+                 range);
 
     e->text = strdup(text);
     if (host)

@@ -3,7 +3,6 @@
 #include "penstock/proto/tls_hello.h"
 
 #include <arpa/inet.h>
-#include <stdbool.h>
 #include <string.h>
 
 enum {
@@ -63,6 +62,12 @@ static bool take_number(struct reader *r, size_t width, size_t *out)
     for (size_t i = 0; i < width; i++)
         *out = *out << 8 | bytes[i];
     return true;
+}
+
+static void keep(uint16_t *list, size_t *n, size_t value)
+{
+    if (*n < TLS_HELLO_LIST_MAX)
+        list[(*n)++] = (uint16_t)value;
 }
 
 /* A vector: a length of `width` bytes, then the part that *out shall read. */
@@ -174,6 +179,7 @@ static bool read_extensions(struct reader *r, struct tls_hello *out)
         uint8_t bit = (uint8_t)(1u << type % 8);
         if (seen[type / 8] & bit)
             return false;
+        keep(out->extensions, &out->n_extensions, type);
         seen[type / 8] |= bit;
         if (!read_extension(type, &extension, out))
             return false;
@@ -195,18 +201,27 @@ static bool read_compressions(struct reader *r)
     return without;
 }
 
+static bool read_ciphers(struct reader *r, struct tls_hello *out)
+{
+    struct reader list;
+    size_t suite;
+    if (!take_vector(r, 2, &list) || list.left < 2 || list.left % 2)
+        return false;
+    while (take_number(&list, 2, &suite))
+        keep(out->ciphers, &out->n_ciphers, suite);
+    return true;
+}
+
 static bool read_hello(struct reader *r, struct tls_hello *out)
 {
-    struct reader session, ciphers;
+    struct reader session;
     size_t version;
     if (!take_number(r, 2, &version) || version >> 8 != MAJOR_VERSION || !take(r, NULL, RANDOM_LEN))
         return false;
     out->legacy_version = (uint16_t)version;
     if (!take_vector(r, 1, &session) || session.left > SESSION_ID_MAX)
         return false;
-    if (!take_vector(r, 2, &ciphers) || ciphers.left < 2 || ciphers.left % 2)
-        return false;
-    if (!read_compressions(r))
+    if (!read_ciphers(r, out) || !read_compressions(r))
         return false;
     return !r->left || (read_extensions(r, out) && !r->left);
 }
@@ -223,7 +238,7 @@ static ssize_t record_body(const uint8_t *head, size_t n)
 }
 
 /* The head of the message, whose bytes are gathered in `head` until there are four: its length with
- * the head, PROTO_MORE or PROTO_BAD. */
+ * the head, PROTO_MORE, PROTO_BAD or PROTO_LONG. */
 static ssize_t message_length(const uint8_t head[HANDSHAKE_HEAD], size_t n)
 {
     if (n > 0 && head[0] != TYPE_CLIENT_HELLO)
@@ -231,7 +246,7 @@ static ssize_t message_length(const uint8_t head[HANDSHAKE_HEAD], size_t n)
     if (n < HANDSHAKE_HEAD)
         return PROTO_MORE;
     ssize_t len = HANDSHAKE_HEAD + (head[1] << 16 | head[2] << 8 | head[3]);
-    return len > TLS_HELLO_MAX ? PROTO_BAD : len;
+    return len > TLS_HELLO_MAX ? PROTO_LONG : len;
 }
 
 /* Walks the records up to the end of the message: the bytes they take, and the message's in *len.
@@ -246,13 +261,15 @@ static ssize_t measure(const uint8_t *bytes, size_t n, size_t *len)
             return body;
         at += RECORD_HEAD;
         if (at + (size_t)body > TLS_HELLO_WIRE_MAX) /* in crumbs of a byte a record */
-            return PROTO_BAD;
+            return PROTO_LONG;
         for (size_t i = 0; i < (size_t)body && got + i < HANDSHAKE_HEAD && at + i < n; i++)
             head[got + i] = bytes[at + i];
         size_t known = got + (n - at < (size_t)body ? n - at : (size_t)body);
         ssize_t whole = message_length(head, known < HANDSHAKE_HEAD ? known : HANDSHAKE_HEAD);
         got += (size_t)body;
-        if (whole == PROTO_BAD || (whole && got > (size_t)whole))
+        if (whole < 0)
+            return whole;
+        if (whole && got > (size_t)whole)
             return PROTO_BAD;
         if (n - at < (size_t)body)
             return PROTO_MORE;
@@ -261,7 +278,7 @@ static ssize_t measure(const uint8_t *bytes, size_t n, size_t *len)
         if (whole && got == *len)
             return (ssize_t)at;
     }
-    return PROTO_BAD;
+    return PROTO_LONG;
 }
 
 ssize_t tls_hello_parse(const void *bytes, size_t n, struct tls_hello *out)
@@ -284,4 +301,9 @@ const char *tls_hello_alpn(const struct tls_hello *hello, size_t *at, size_t *le
     *len = hello->alpn[*at];
     *at += 1 + *len;
     return (const char *)name;
+}
+
+bool tls_hello_alpn_is_grease(const char *name, size_t len)
+{
+    return len == 2 && tls_is_grease((unsigned)(uint8_t)name[0] << 8 | (uint8_t)name[1]);
 }

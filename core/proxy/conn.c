@@ -399,7 +399,7 @@ static void start_relay(struct conn *c)
 /* Before anything is relayed the policy may speak with both sides. */
 static void start_handshake(struct conn *c)
 {
-    if (!policy_has(c->policy, HOOK_HANDSHAKE)) {
+    if (!conn_has_hook(c, HOOK_HANDSHAKE)) {
         start_relay(c);
         return;
     }
@@ -547,7 +547,7 @@ static void apply(struct conn *c, enum policy_hook hook, struct verdict *v)
 void conn_decide(struct conn *c, enum policy_hook hook)
 {
     struct verdict v = {.kind = VERDICT_CONTINUE};
-    if (policy_has(c->policy, hook)) {
+    if (conn_has_hook(c, hook)) {
         conn_hold(c); /* dropped below: the hook may close its connection */
         enum policy_step step = c->policy->ops->decide(c->policy, c, hook, &v);
         if (step == POLICY_DONE)

@@ -70,6 +70,8 @@ void lib_stream_push_side(lua_State *L, struct script_conn *c, enum conn_side si
 {
     struct script_stream *s = lib_stream_push_new(L, c->vm, true);
     int from = side == SIDE_CLIENT ? RELAY_UP : RELAY_DOWN;
+    if (c->readers[from]) /* of an earlier hook, which may have had both of its ends */
+        release_stream(c, c->readers[from]);
     take_reader(c, from, s);
     take_writer(c, from == RELAY_UP ? RELAY_DOWN : RELAY_UP, s);
 }

@@ -329,6 +329,7 @@ static int conn_tag_method(lua_State *L)
 void lib_conn_ask_close(struct script_conn *s, struct conn *c, bool reset)
 {
     s->closing = true;
+    s->why = REASON_CLOSED;
     s->reset = reset;
     list_for_each (node, next, &s->tasks) {
         struct task *t = container_of(node, struct task, of_conn);

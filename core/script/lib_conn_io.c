@@ -1,5 +1,6 @@
 /* What a hook does with the bytes and sockets of a connection, beside its streams: looking at what
  * the client sends, putting bytes in, letting a direction go, times and socket options. */
+#include <stdio.h>
 #include <string.h>
 
 #include "penstock/base/err.h"
@@ -23,6 +24,15 @@ static uint64_t look_timeout_ms(struct script_conn *s, const struct conn *c)
     return gone_ms < whole_ms ? whole_ms - gone_ms : 1;
 }
 
+/* Raises while something else stands before what the client sends. */
+static void check_is_first(lua_State *L, const struct conn *c, const char *call)
+{
+    const char *what = conn_awaits_proxy(c) ? "PROXY header" : "TLS handshake";
+    if (conn_awaits_proxy(c) || conn_awaits_tls(c))
+        luaL_error(L, "%s: a %s stands before what the client sends; call it in connect or later",
+                   call, what);
+}
+
 /* Reads by `op` what the client sends; waits no longer than the handshake timeout. */
 static int look(lua_State *L, struct script_conn *s, const char *call, const struct read_op *op)
 {
@@ -31,16 +41,7 @@ static int look(lua_State *L, struct script_conn *s, const char *call, const str
         lua_pushboolean(L, 1);
         return 1 + (lib_conn_live(L, s) ? 0 : 2);
     }
-    if (conn_awaits_proxy(c))
-        return luaL_error(L,
-                          "%s: a PROXY header stands before what the client sends; call it in "
-                          "connect or later",
-                          call);
-    if (conn_awaits_tls(c))
-        return luaL_error(L,
-                          "%s: a TLS handshake stands before what the client sends; call it in "
-                          "connect or later",
-                          call);
+    check_is_first(L, c, call);
     conn_open_client(c);
     if (c->up.mode != RELAY_STREAM)
         return luaL_error(L,
@@ -100,10 +101,11 @@ static int io_take_line(lua_State *L)
     return look(L, s, call, &op);
 }
 
-static int mismatch(lua_State *L)
+/* What a parser's PROTO_BAD or PROTO_LONG is for scripts. */
+static int refuse(lua_State *L, ssize_t verdict)
 {
     lua_pushnil(L);
-    lua_pushliteral(L, "mismatch");
+    lua_pushstring(L, verdict == PROTO_LONG ? err_word(PS_ETOO_LONG) : "mismatch");
     return 2;
 }
 
@@ -112,13 +114,27 @@ static void push_alpn(lua_State *L, const struct tls_hello *hello)
     size_t at = 0, len;
     const char *name;
     lua_newtable(L);
-    for (int i = 1; (name = tls_hello_alpn(hello, &at, &len)); i++) {
+    for (int i = 0; (name = tls_hello_alpn(hello, &at, &len));) {
+        if (tls_hello_alpn_is_grease(name, len))
+            continue;
         lua_pushlstring(L, name, len);
-        lua_rawseti(L, -2, i);
+        lua_rawseti(L, -2, ++i);
     }
 }
 
-/* "1.3" for 0x0304; values that only keep servers from being picky (RFC 8701) are left out. */
+static void push_numbers(lua_State *L, const uint16_t *list, size_t n)
+{
+    int at = 0;
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        if (tls_is_grease(list[i]))
+            continue;
+        lua_pushinteger(L, list[i]);
+        lua_rawseti(L, -2, ++at);
+    }
+}
+
+/* "1.3" for 0x0304; what is no version is left out. */
 static void push_versions(lua_State *L, const struct tls_hello *hello)
 {
     size_t n = hello->n_versions ? hello->n_versions : 1;
@@ -143,8 +159,8 @@ static int parse_hello(lua_State *L, const char *bytes, size_t n)
     if (used == PROTO_MORE)
         return 0;
     if (used < 0)
-        return mismatch(L);
-    lua_createtable(L, 0, 3);
+        return refuse(L, used);
+    lua_createtable(L, 0, 5);
     if (hello.sni[0]) {
         lua_pushstring(L, hello.sni);
         lua_setfield(L, -2, "sni");
@@ -153,6 +169,10 @@ static int parse_hello(lua_State *L, const char *bytes, size_t n)
     lua_setfield(L, -2, "alpn");
     push_versions(L, &hello);
     lua_setfield(L, -2, "versions");
+    push_numbers(L, hello.ciphers, hello.n_ciphers);
+    lua_setfield(L, -2, "ciphers");
+    push_numbers(L, hello.extensions, hello.n_extensions);
+    lua_setfield(L, -2, "extensions");
     return 1;
 }
 
@@ -172,7 +192,7 @@ static int parse_host(lua_State *L, const char *bytes, size_t n)
     if (used == PROTO_MORE)
         return 0;
     if (used < 0)
-        return mismatch(L);
+        return refuse(L, used);
     lua_pushstring(L, host.name);
     return 1;
 }
@@ -184,6 +204,79 @@ static int io_http_host(lua_State *L)
     struct script_conn *s = lib_conn_check(L, call);
     struct read_op op = {.kind = READ_PARSED, .max = HTTP_HEAD_MAX, .parse = parse_host};
     return look(L, s, call, &op);
+}
+
+/* ---- dialogues (lua/penstock/starttls.lua) ---- */
+
+/* Does the hook that runs come before the upstream is spoken with? False in the handshake. */
+static bool is_early(const struct conn *c)
+{
+    return c->state != CONN_HANDSHAKE;
+}
+
+static void push_early_client(lua_State *L, struct script_conn *s)
+{
+    struct loop *loop = s->vm->loop;
+    uint64_t ms = conn_timeouts(s->conn)->handshake_ms;
+    struct script_stream *old = s->readers[RELAY_UP];
+    if (old && old->reader)
+        luaL_error(L, "another coroutine already reads what the client sends");
+    lib_stream_push_side(L, s, SIDE_CLIENT);
+    s->readers[RELAY_UP]->deadline_ms = ms ? loop->now_ms + ms : 0;
+    s->conn->preamble = true; /* also when the task that speaks is cancelled half-way */
+}
+
+/* dialogue(conn, call): the stream of the client, which reads and writes; in the handshake that of
+ * the upstream, too, before it nil. nil, "closed" when the connection is over. End it by
+ * dialogue_end(). Before the handshake its reads end with the handshake timeout. */
+static int io_dialogue(lua_State *L)
+{
+    const char *call = luaL_checkstring(L, 2);
+    struct script_conn *s = lib_conn_check(L, call);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    check_is_first(L, c, call);
+    conn_open_client(c);
+    if (c->up.mode != RELAY_STREAM || c->state > CONN_HANDSHAKE)
+        return luaL_error(L, "%s: call it in accept, connect, connected or handshake", call);
+    if (is_early(c)) {
+        push_early_client(L, s);
+        return 1;
+    }
+    if (!s->readers[RELAY_UP] || !s->readers[RELAY_DOWN])
+        return luaL_error(L, "%s: the handshake hook is over", call);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->readers[RELAY_UP]->ref);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->readers[RELAY_DOWN]->ref);
+    return 2;
+}
+
+/* dialogue_end(conn, preamble): what was not read stays; without `preamble` the upstream need not
+ * be spoken with. */
+static int io_dialogue_end(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "dialogue_end(conn)");
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    if (is_early(c))
+        lib_stream_detach_sides(s);
+    c->preamble = lua_toboolean(L, 2);
+    return 0;
+}
+
+/* fail(conn, word): ends it for the reason "tls", with that detail. */
+static int io_fail(lua_State *L)
+{
+    struct script_conn *s = lib_conn_check(L, "fail(conn, word)");
+    const char *word = luaL_checkstring(L, 2);
+    struct conn *c = lib_conn_live(L, s);
+    if (!c)
+        return 2;
+    snprintf(c->detail, sizeof c->detail, "%s", word);
+    lib_conn_ask_close(s, c, true);
+    s->why = REASON_TLS;
+    return 0;
 }
 
 /* ---- directions ---- */
@@ -309,9 +402,9 @@ static int io_deny(lua_State *L)
     struct conn *c = lib_conn_live(L, s);
     if (!c)
         return 2;
-    s->denied = true;
     memcpy(c->detail, v.reason, sizeof c->detail);
     lib_conn_ask_close(s, c, v.reset);
+    s->why = REASON_DENIED;
     return lib_conn_push_result(L, 0);
 }
 
@@ -346,6 +439,9 @@ void lib_conn_io_open(lua_State *L, struct vm *vm)
         {"take_line", io_take_line},
         {"hello", io_hello},
         {"http_host", io_http_host},
+        {"dialogue", io_dialogue},
+        {"dialogue_end", io_dialogue_end},
+        {"fail", io_fail},
         {"timeouts", io_timeouts},
         {"deny", io_deny},
         {"add_methods", io_add_methods},

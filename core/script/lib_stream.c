@@ -280,6 +280,16 @@ int lib_stream_taken(lua_State *L, const char *what)
     return 2;
 }
 
+/* What is left of the time for a wait of timeout_ms, which may be 0: no limit. */
+static uint64_t time_left(const struct script_stream *s, uint64_t timeout_ms)
+{
+    uint64_t now = s->vm->loop->now_ms;
+    if (!s->deadline_ms)
+        return timeout_ms;
+    uint64_t left = s->deadline_ms > now ? s->deadline_ms - now : 1; /* 0 would be none */
+    return timeout_ms && timeout_ms < left ? timeout_ms : left;
+}
+
 int lib_stream_read_or_wait(lua_State *L, struct script_stream *s, uint64_t timeout_ms)
 {
     int n;
@@ -296,7 +306,7 @@ int lib_stream_read_or_wait(lua_State *L, struct script_stream *s, uint64_t time
         return n;
     s->reader = t;
     want_input(s);
-    return sched_wait(L, t, &read_wait, s, timeout_ms);
+    return sched_wait(L, t, &read_wait, s, time_left(s, timeout_ms));
 }
 
 bool lib_stream_on_input(struct script_stream *s)
@@ -467,6 +477,19 @@ static int method_frame(lua_State *L)
     return lib_stream_read_or_wait(L, s, s->timeout_ms);
 }
 
+/* pending(stream): bytes that have arrived and are not read. */
+static int method_pending(lua_State *L)
+{
+    struct script_stream *s = check_reader(L, "pending(rd)");
+    if (!s->in && !s->in_queue)
+        return lib_stream_over(L, s->vm);
+    if (!buf_len(source_bytes(s)))
+        source_fill(s, BUF_POOL_SMALL);
+    lua_pushboolean(L, 1);
+    lua_pushnumber(L, (lua_Number)buf_len(source_bytes(s)));
+    return 2;
+}
+
 static int method_unread(lua_State *L)
 {
     static const char call[] = "rd:unread(bytes)";
@@ -537,9 +560,16 @@ static int set_methods(lua_State *L)
 void lib_stream_open(lua_State *L, struct vm *vm)
 {
     static const luaL_Reg functions[] = {
-        {"read", method_read}, {"exactly", method_exactly}, {"upto", method_upto},
-        {"line", method_line}, {"frame", method_frame},     {"buffer", method_buffer},
-        {"peek", method_peek}, {"unread", method_unread},   {"set_methods", set_methods},
+        {"read", method_read},
+        {"exactly", method_exactly},
+        {"upto", method_upto},
+        {"line", method_line},
+        {"frame", method_frame},
+        {"buffer", method_buffer},
+        {"peek", method_peek},
+        {"unread", method_unread},
+        {"set_methods", set_methods},
+        {"pending", method_pending},
         {NULL, NULL},
     };
     // stack: …, core

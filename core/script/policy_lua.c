@@ -72,10 +72,13 @@ static void finish_decide(lua_State *L, struct task *t, int n)
 
 static int push_handshake(lua_State *L, struct task *t)
 {
+    bool preamble = t->conn->preamble;
+    if (preamble)
+        lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->replay);
     struct script_conn *c = push_hook(L, t);
     lib_stream_push_side(L, c, SIDE_CLIENT);
-    lib_stream_push_side(L, c, SIDE_UPSTREAM); // stack: hook, conn, client, upstream
-    return 3;
+    lib_stream_push_side(L, c, SIDE_UPSTREAM); // stack: …, hook (or nil), conn, client, upstream
+    return preamble ? 4 : 3;
 }
 
 static int push_serve(lua_State *L, struct task *t)
@@ -275,7 +278,7 @@ static enum policy_step decide(struct policy *p, struct conn *c, enum policy_hoo
 {
     struct vm *vm = vm_from(p);
     *out = (struct verdict){.kind = VERDICT_CONTINUE};
-    if (is_closing(c) || !policy_has(p, hook))
+    if (is_closing(c) || !conn_has_hook(c, hook))
         return POLICY_DONE;
     struct task *t = take(p, c, hook);
     if (!t) {
@@ -371,14 +374,15 @@ void policy_run_closes(struct vm *vm)
         struct script_conn *script = container_of(vm->closing.next, struct script_conn, close_node);
         struct conn *c = script->conn; /* held by lib_conn.c: ask_close() */
         list_remove(&script->close_node);
-        enum close_reason reason = script->denied ? REASON_DENIED : REASON_CLOSED;
+        enum close_reason reason = (enum close_reason)script->why;
+        enum conn_side side = reason == REASON_TLS ? SIDE_UPSTREAM : SIDE_NONE;
         char detail[VERDICT_REASON_MAX] = "";
-        if (script->denied)
+        if (reason != REASON_CLOSED)
             memcpy(detail, c->detail, sizeof detail);
         if (script->reset)
-            conn_reset(c, reason, SIDE_NONE, detail);
+            conn_reset(c, reason, side, detail);
         else
-            conn_close(c, reason, SIDE_NONE, detail);
+            conn_close(c, reason, side, detail);
         conn_drop(c);
     }
 }

@@ -71,7 +71,7 @@ struct script_conn {
     bool knows_proxy; /* its client is that of the PROXY header */
     bool closing;     /* the script asked for its end: methods answer "closed" from now on */
     bool reset;       /* … by RST */
-    bool denied;      /* … with the reason below */
+    uint8_t why;      /* … for that enum close_reason; conn->detail says more, unless CLOSED */
     bool passed[2];   /* by direction: conn:pass() was called while a data hook waits */
 };
 
@@ -369,6 +369,8 @@ struct vm {
     /* Registry references. */
     int stop, door, conn_meta, stream_meta, view_meta, handle_meta, tasks, cancelled, deny_meta,
         reply_meta, pass;
+    int replay; /* of lua/penstock/starttls.lua: what runs before the handshake hook of a connection
+                   with a preamble */
     int terminators[3]; /* by length */
     /* Where the metatables are: as long as the VM lives, at the same place. */
     const void *stream_meta_at, *view_meta_at;

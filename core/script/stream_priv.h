@@ -87,6 +87,7 @@ struct script_stream {
     /* Only of a stream that reads: the memory of others ends here. */
     uint64_t run; /* entry into Lua that `run_bytes` counts in */
     size_t run_bytes;
+    uint64_t deadline_ms; /* of all its reads together, in the loop's time; 0: none */
     struct read_op op;
 };
 

@@ -77,6 +77,7 @@ static void open_penstock(lua_State *L, struct vm *vm)
     vm->reply_meta = take_ref(L, "reply_meta");
     vm->pass = take_ref(L, "pass");
     vm->cancelled = take_ref(L, "cancelled");
+    vm->replay = take_ref(L, "replay");
     lua_getfield(L, -1, "globals"); // stack: …, ps, internals, globals
     vm->globals = luaL_checkstring(L, -1);
     luaL_ref(L, LUA_REGISTRYINDEX); /* as long as the VM */

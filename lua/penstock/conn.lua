@@ -5,8 +5,8 @@ local error, pairs, type = error, pairs, type
 local timeout_call = "conn:timeout{ idle = 60, half_closed = 10 }"
 local timeout_keys = { "connect", "handshake", "first_byte", "idle", "half_closed", "life" }
 
--- install(ps, core, time_ms, starttls)
-return function(ps, core, time_ms, starttls)
+-- install(ps, core, time_ms, starttls, hello)
+return function(ps, core, time_ms, starttls, hello)
   local conn, task = core.conn, core.task
   -- conn:starttls(side, options): TLS with the client or the upstream from here on.
   local methods = { starttls = starttls }
@@ -31,13 +31,8 @@ return function(ps, core, time_ms, starttls)
   -- conn:http_host(): the host that an HTTP/1.x request is for, in lower case and without port.
   methods.http_host = waiting(conn.http_host)
 
-  -- conn:hello(): what a TLS client says first: { sni =, alpn =, versions = }.
-  function methods.hello(self, options)
-    check.keys(options or {}, "conn:hello()", {}, 2)
-    local ok, hello, why = conn.hello(self)
-    if ok then return hello, why end
-    return error(hello, 2)
-  end
+  -- conn:hello([{ starttls =, name = }]): what a TLS client says first: { sni =, alpn =, versions =, … }.
+  methods.hello = hello
 
   -- conn:timeout{ idle =, … }: deadlines of this connection from now on; 0 switches one off.
   function methods.timeout(self, options)

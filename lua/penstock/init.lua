@@ -72,7 +72,8 @@ end
 local stream_methods = require "penstock.stream"(core)
 require "penstock.tasks"(ps, core, time_ms)
 require "penstock.tcp"(ps, core, stream_methods, time_ms)
-require "penstock.conn"(ps, core, time_ms, require "penstock.tls"(ps, core, stream_methods))
+local passing = require "penstock.starttls"(ps, core)
+require "penstock.conn"(ps, core, time_ms, require "penstock.tls"(ps, core, stream_methods), passing.hello)
 require "penstock.shared"(ps, core, time_ms)
 require "penstock.pool"(ps, core, time_ms)
 local finish = require "penstock.listen"(ps, core)
@@ -113,5 +114,5 @@ for name in pairs(_G) do globals[#globals + 1] = name end
 
 return ps, {
   deny_meta = deny_meta, reply_meta = reply_meta, pass = ps.PASS, cancelled = ps.CANCELLED, finish = finish,
-  globals = table.concat(globals, " "),
+  globals = table.concat(globals, " "), replay = passing.replay,
 }

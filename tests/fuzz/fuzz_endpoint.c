@@ -19,7 +19,11 @@ static void check_complete(const struct endpoint *e, enum endpoint_use use)
 {
     struct sockaddr_un un;
     MUST(e->text && e->text[0]);
-    MUST((e->host != NULL) == (e->kind != ENDPOINT_IP));
+    MUST((e->host != NULL) == (e->kind == ENDPOINT_NAME || e->kind == ENDPOINT_UNIX));
+    if (e->kind == ENDPOINT_FD) {
+        MUST(use == ENDPOINT_LISTEN && e->fd >= 0);
+        return;
+    }
     if (e->kind == ENDPOINT_UNIX) {
         MUST(addr_unix(e->host, &un) > 0);
         return;
@@ -41,7 +45,7 @@ static void check_again(const struct endpoint *e, enum endpoint_use use)
     MUST(endpoint_parse(e->text, use, &again, why, sizeof why) == 0);
     MUST(strcmp(again.text, e->text) == 0);
     MUST(again.kind == e->kind);
-    MUST(again.port == e->port && again.port_last == e->port_last);
+    MUST(again.port == e->port && again.port_last == e->port_last && again.fd == e->fd);
     endpoint_deinit(&again);
 }
 
@@ -50,7 +54,9 @@ static void check_copy(const struct endpoint *e)
     struct endpoint copy;
     MUST(endpoint_copy(&copy, e, e->port_last) == 0);
     MUST(copy.kind == e->kind);
-    if (e->kind != ENDPOINT_UNIX)
+    if (e->kind == ENDPOINT_FD)
+        MUST(copy.fd == e->fd);
+    else if (e->kind != ENDPOINT_UNIX)
         MUST(copy.port == e->port_last && copy.port_last == e->port_last);
     if (e->port == e->port_last)
         MUST(strcmp(copy.text, e->text) == 0);

@@ -25,7 +25,8 @@ static inline ssize_t parse_prefix(parse_fn *parse, const uint8_t *data, size_t 
 static inline ssize_t check_prefixes(parse_fn *parse, const uint8_t *data, size_t size)
 {
     ssize_t whole = parse_prefix(parse, data, size);
-    MUST(whole == PROTO_BAD || whole == PROTO_MORE || (whole > 0 && (size_t)whole <= size));
+    MUST(whole == PROTO_BAD || whole == PROTO_LONG || whole == PROTO_MORE ||
+         (whole > 0 && (size_t)whole <= size));
     /* All of them for short inputs, some for long ones. */
     size_t step = 1 + size / 64;
     for (size_t n = 0; n < size; n += step) {

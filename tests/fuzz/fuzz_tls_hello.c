@@ -18,6 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t at = 0, len, names = 0;
     MUST(memchr(hello.sni, '\0', sizeof hello.sni));
     MUST(hello.n_versions <= TLS_HELLO_VERSIONS_MAX);
+    MUST(hello.n_ciphers > 0 && hello.n_ciphers <= TLS_HELLO_LIST_MAX);
+    MUST(hello.n_extensions <= TLS_HELLO_LIST_MAX);
     MUST(hello.alpn_len <= sizeof hello.alpn);
     while (tls_hello_alpn(&hello, &at, &len)) {
         MUST(len > 0);

@@ -129,7 +129,24 @@ describe("router", function()
     assert.equal(5, (reached(http "db.lab", "tls = false")))
   end)
 
+  it("looks for the name behind STARTTLS, and lets a client without TLS go to the default", function()
+    local more = 'starttls = "postgres", default = "10.0.0.9:80"'
+    local p, all = start(more)
+    local request, greeting = "\0\0\0\8\4\210\22\47", hello "db.lab"
+    local c = p:client():send(request)
+    assert.equal("S", c:read())
+    c:send(greeting)
+    assert.equal(request, all[5]:read())
+    all[5]:send "S"
+    assert.equal(greeting, all[5]:read())
+    assert.equal("db.lab", c:reset():access().tags.name)
+    assert.equal(9, (reached("\0\0\0\9\0\3\0\0\0", more)))
+    assert.equal(5, (reached(hello "db.lab", more)))
+  end)
+
   it("refuses what makes no sense", function()
+    inline.refuses("router", '{ names = { ["a.b"] = "a:1" }, starttls = "mysql" }', "starttls is ")
+    inline.refuses("router", '{ names = { ["a.b"] = "a:1" }, starttls = "smtp", http = true }', "tls stays true")
     inline.refuses("router", "{}", "there is no name")
     inline.refuses("router", '{ names = { ["*"] = "a:1" } }', "default = … for all others")
     inline.refuses("router", '{ names = { ["a.*.b"] = "a:1" } }', '"a.*.b" is no name')

@@ -253,6 +253,8 @@ static void every_form_to_dial_parses(void **state)
         {"[::1]:80", "[::1]:80", ENDPOINT_IP, NULL, 80, 80},
         {"db:5432", "db:5432", ENDPOINT_NAME, "db", 5432, 5432},
         {"tcp://db:5432", "db:5432", ENDPOINT_NAME, "db", 5432, 5432},
+        {"tcp://fd:8", "tcp://fd:8", ENDPOINT_NAME, "fd", 8, 8},
+        {"tcp://unix:8", "tcp://unix:8", ENDPOINT_NAME, "unix", 8, 8},
         {"localhost:80", "localhost:80", ENDPOINT_NAME, "localhost", 80, 80},
         {"my-db_1.Example.COM.:1", "my-db_1.Example.COM.:1", ENDPOINT_NAME, "my-db_1.Example.COM.",
          1, 1},

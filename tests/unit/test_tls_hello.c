@@ -149,6 +149,12 @@ static void assert_everything(void)
     assert_int_equal(hello.versions[0], 0x7a7a);
     assert_int_equal(hello.versions[1], 0x0304);
     assert_int_equal(hello.versions[2], 0x0303);
+    assert_int_equal(hello.n_ciphers, 2);
+    assert_int_equal(hello.ciphers[0], 0x1301);
+    assert_int_equal(hello.ciphers[1], 0x0a0a);
+    assert_int_equal(hello.n_extensions, 5);
+    assert_int_equal(hello.extensions[0], 0x1a1a);
+    assert_int_equal(hello.extensions[3], 43);
 }
 
 static void test_name_protocols_and_versions_are_told_with_grease_in_between(void **state)
@@ -229,7 +235,7 @@ static void test_64_kib_are_read_and_no_more(void **state)
     make_message(&message, &extensions);
     cut_records(&wire, &message, 16384);
     assert_true(message.len > TLS_HELLO_MAX);
-    assert_int_equal(parse_exact(parse, wire.bytes, 9), PROTO_BAD); /* its length says so */
+    assert_int_equal(parse_exact(parse, wire.bytes, 9), PROTO_LONG); /* its length says so */
     extensions.len = 0;
     add_extension(&extensions, 21, filling, most - (message.len - TLS_HELLO_MAX));
     make_message(&message, &extensions);
@@ -237,6 +243,40 @@ static void test_64_kib_are_read_and_no_more(void **state)
     assert_int_equal(message.len, TLS_HELLO_MAX);
     assert_int_equal(parse_exact(parse, wire.bytes, wire.len - 1), PROTO_MORE);
     assert_int_equal(parse_exact(parse, wire.bytes, wire.len), wire.len);
+}
+
+static void test_of_many_ciphers_and_extensions_the_first_are_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < TLS_HELLO_LIST_MAX + 2; i++)
+        add_extension(&extensions, 0x4000 + i, "", 0);
+    assert_accepted();
+    assert_int_equal(hello.n_extensions, TLS_HELLO_LIST_MAX);
+    assert_int_equal(hello.extensions[TLS_HELLO_LIST_MAX - 1], 0x4000 + TLS_HELLO_LIST_MAX - 1);
+}
+
+/* RFC 9849: the true name is encrypted, and beside it stands the one that everybody may see. */
+static void test_beside_an_encrypted_hello_the_outer_name_is_told(void **state)
+{
+    (void)state;
+    static uint8_t ech[200] = {0, 0, 1, 0, 1, 7};
+    add_extension(&extensions, 0xfe0d, ech, sizeof ech);
+    add_name(&extensions, "public.example");
+    assert_accepted();
+    assert_string_equal(hello.sni, "public.example");
+    assert_int_equal(hello.extensions[0], 0xfe0d);
+}
+
+static void test_grease_is_known_by_its_value(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
+        assert_true(tls_is_grease(0x0a0a + i * 0x1010));
+    assert_false(tls_is_grease(0x1301));
+    assert_false(tls_is_grease(0x0a1a));
+    assert_true(tls_hello_alpn_is_grease("\xfa\xfa", 2));
+    assert_false(tls_hello_alpn_is_grease("h2", 2));
+    assert_false(tls_hello_alpn_is_grease("\xfa\xfa\xfa", 3));
 }
 
 static void test_a_hello_in_crumbs_is_not_followed_for_ever(void **state)
@@ -247,7 +287,7 @@ static void test_a_hello_in_crumbs_is_not_followed_for_ever(void **state)
     for (size_t i = 0; i < sizeof crumbs / 6; i++)
         memcpy(crumbs + 6 * i, (uint8_t[]){22, 3, 1, 0, 1, i < 4 ? head[i] : 0}, 6);
     assert_int_equal(parse_exact(parse, crumbs, sizeof crumbs / 2), PROTO_MORE);
-    assert_int_equal(parse_exact(parse, crumbs, sizeof crumbs), PROTO_BAD);
+    assert_int_equal(parse_exact(parse, crumbs, sizeof crumbs), PROTO_LONG);
 }
 
 /* --- what is none ----------------------------------------------------------------------------- */
@@ -260,7 +300,6 @@ static void test_what_is_no_tls_is_refused_at_its_first_wrong_byte(void **state)
     ASSERT_BAD_AT(parse, "\x16\x03\x01\x00\x00", 5);
     ASSERT_BAD_AT(parse, "\x16\x03\x01\x40\x01", 5);
     ASSERT_BAD_AT(parse, "\x16\x03\x01\x02\x00\x02", 6);
-    ASSERT_BAD_AT(parse, "\x16\x03\x01\x02\x00\x01\x01\x00\x00", 9);
     ASSERT_BAD_AT(parse, "\x16\x03\x01\x00\x01\x01\x17", 7);
     ASSERT_BAD_AT(parse, "\x80\x2e\x01\x03\x01", 1); /* SSL 2 */
 }
@@ -358,7 +397,8 @@ static void test_a_changed_byte_never_leads_beyond_the_hello(void **state)
         for (unsigned value = 0; value < 256; value++) {
             wire.bytes[at] = (uint8_t)value;
             ssize_t n = parse_exact(parse, wire.bytes, wire.len);
-            assert_true(n == PROTO_BAD || n == PROTO_MORE || (n > 0 && (size_t)n <= wire.len));
+            assert_true(n == PROTO_BAD || n == PROTO_LONG || n == PROTO_MORE ||
+                        (n > 0 && (size_t)n <= wire.len));
         }
         wire.bytes[at] = kept;
     }
@@ -375,6 +415,9 @@ int main(void)
         TEST(test_a_name_has_at_most_253_characters),
         TEST(test_all_127_versions_that_fit_are_told),
         TEST(test_64_kib_are_read_and_no_more),
+        TEST(test_of_many_ciphers_and_extensions_the_first_are_told),
+        TEST(test_beside_an_encrypted_hello_the_outer_name_is_told),
+        TEST(test_grease_is_known_by_its_value),
         TEST(test_a_hello_in_crumbs_is_not_followed_for_ever),
         TEST(test_what_is_no_tls_is_refused_at_its_first_wrong_byte),
         TEST(test_something_behind_the_hello_in_its_record_is_refused),

@@ -10,8 +10,9 @@
 
 /* What a parser returns instead of the number of bytes that its message has (always positive). */
 enum {
-    PROTO_MORE = 0, /* right so far, but not whole: call again with more */
-    PROTO_BAD = -1, /* whatever follows, it is no such message, or longer than allowed */
+    PROTO_MORE = 0,  /* right so far, but not whole: call again with more */
+    PROTO_BAD = -1,  /* whatever follows, it is no such message, or longer than allowed */
+    PROTO_LONG = -2, /* of parsers that say so: it could be one, but is longer than allowed */
 };
 
 #endif

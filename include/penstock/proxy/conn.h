@@ -115,6 +115,8 @@ struct conn {
     bool script_failed;              /* a data hook raised */
     bool shaking;                    /* counted in its listener's handshakes */
     bool asking;                     /* TLS: the sni hook is asked */
+    bool preamble;                   /* the policy has words for the upstream, to be said at the
+                                        beginning of the handshake, also without a hook for it */
     char detail[VERDICT_REASON_MAX]; /* further word for the access log */
 };
 
@@ -177,6 +179,12 @@ const struct config_timeouts *conn_timeouts(const struct conn *c);
  * out of memory. */
 struct config_timeouts *conn_change_timeouts(struct conn *c);
 void conn_watch_again(struct conn *c);
+
+/* Does its policy want to be asked? */
+static inline bool conn_has_hook(const struct conn *c, enum policy_hook hook)
+{
+    return policy_has(c->policy, hook) || (hook == HOOK_HANDSHAKE && c->preamble);
+}
 
 static inline struct relay *conn_relay(struct conn *c, enum relay_direction dir)
 {

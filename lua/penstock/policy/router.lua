@@ -1,9 +1,10 @@
 -- Chooses the destination by the name that the client asks for: TLS's SNI, or HTTP's Host.
 local options = require "penstock.options"
 local ps = require "penstock"
+local protocols = require "penstock.starttls.names".early
 
 local call = 'penstock.policy.router{ names = { ["db.lab"] = "10.0.0.5:5432", ["*.web.lab"] = "10.0.0.6:443" } }'
-local names = { "names", "default", "unknown", "tls", "http", "tag" }
+local names = { "names", "default", "unknown", "tls", "starttls", "http", "tag" }
 
 -- What a route leads to may be a pool.
 local function is_destination(value)
@@ -82,7 +83,13 @@ local function unknown_of(o)
 end
 
 -- find(conn) -> name or nil, and an error word
-local function finder(tls, http)
+local function finder(tls, http, starttls)
+  if starttls then
+    return function(conn)
+      local hello, why = conn:hello { starttls = starttls }
+      return hello and hello.sni, why
+    end
+  end
   return function(conn)
     local why = "mismatch"
     if tls then
@@ -98,10 +105,12 @@ end
 return options.constructor(call, names, function(o)
   local lookup, unknown = table_of(o), unknown_of(o)
   local default = o:get "default" and route_of(o, "default", o:get "default")
-  local tls, http, tag = o:flag("tls", true), o:flag("http", true), o:text("tag", "name")
+  local starttls = o:get "starttls" and o:choice("starttls", protocols)
+  local tls, http, tag = o:flag("tls", true), o:flag("http", not starttls), o:text("tag", "name")
+  if starttls and (http or not tls) then o:fail("starttls leads to TLS, so tls stays true and http false") end
   if not tls and not http then o:fail("tls and http are both off, so there is no name to find") end
   if tag:find "[^%w_.-]" or #tag > 64 then o:fail("tag is a word of letters, digits, and _ . -") end
-  local find = finder(tls, http)
+  local find = finder(tls, http, starttls)
   return {
     connect = function(conn)
       local name, why = find(conn)
