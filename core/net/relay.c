@@ -356,7 +356,7 @@ static enum step splice_failed(struct relay *r)
 
 static enum step splice_on(struct relay *r)
 {
-    if (r->from->ops || r->to->ops) { /* only plain sockets can */
+    if (r->from->ops || !stream_takes_splice(r->to)) { /* only sockets can */
         no_more_splice(r);
         return AGAIN;
     }

@@ -41,8 +41,11 @@ struct tls {
     bool ask;                  /* the owner chooses the certificate */
     bool decided;              /* it has */
     bool refuse;
-    bool ended; /* the other side has said goodbye */
-    bool shut;  /* the socket is shut once all is written */
+    bool ended;   /* the other side has said goodbye */
+    bool shut;    /* the socket is shut once all is written */
+    bool offered; /* the kernel may encrypt: OpenSSL writes to the socket itself */
+    bool kernel;  /* the kernel encrypts what is written to the socket (kTLS) */
+    bool bye;     /* `kernel`: close_notify waits for the socket */
 };
 
 static const struct stream_ops tls_ops;
@@ -144,8 +147,23 @@ static int give(struct tls *t, struct buf *b)
     return 0;
 }
 
+/* Says goodbye by the kernel, or later, when the socket takes more. */
+static int say_bye(struct tls *t)
+{
+    ERR_clear_error();
+    int r = SSL_shutdown(t->ssl);
+    t->bye = r < 0 && SSL_get_error(t->ssl, r) == SSL_ERROR_WANT_WRITE;
+    if (t->bye) {
+        t->lower.writable = false;
+        return 0;
+    }
+    return t->shut && !t->lower.shut ? stream_shutdown(&t->lower) : 0;
+}
+
 static int flush(struct tls *t)
 {
+    if (t->bye)
+        return t->lower.writable ? say_bye(t) : 0;
     if (!buf_len(&t->staged) || !t->lower.writable)
         return t->lower.err && buf_len(&t->staged) ? t->lower.err : 0;
     int err = give(t, &t->staged);
@@ -159,7 +177,7 @@ static size_t tls_staged(const struct stream *s)
 {
     const struct tls *t = s->impl;
     /* What can never go does not hold anybody up. */
-    return t->lower.err ? 0 : buf_len(&t->staged);
+    return t->lower.err ? 0 : buf_len(&t->staged) + t->bye;
 }
 
 /* ---- what goes wrong ---- */
@@ -271,6 +289,51 @@ static void take_over(struct stream *s, struct tls *t)
     s->writable = true;
 }
 
+/* Where the kernel can encrypt, OpenSSL writes to the socket itself, as long as the handshake
+ * lasts: that is how it hands the keys over. */
+static int offer_socket(struct tls *t, const struct stream *s)
+{
+    if (s->ops || !tls_kernel_encrypts())
+        return 0;
+    BIO *socket = BIO_new_socket(s->entry.fd, BIO_NOCLOSE);
+    if (!socket)
+        return -ENOMEM;
+    SSL_set_options(t->ssl, SSL_OP_ENABLE_KTLS);
+    SSL_set0_wbio(t->ssl, socket);
+    t->offered = true;
+    return 0;
+}
+
+/* The kernel keeps its key to the end, and OpenSSL does not know: a KeyUpdate of ours would leave
+ * the other side with a key that nobody uses. So where it is asked for (RFC 8446 section 4.6.3) the
+ * wish is struck out before OpenSSL reads the message. What the other side sends may change its
+ * key. */
+static void on_message(int is_ours, int version, int type, const void *bytes, size_t n, SSL *ssl,
+                       void *arg)
+{
+    enum { HEADER = 4, REQUESTED = 1 };
+    unsigned char *message = (unsigned char *)bytes;
+    (void)version, (void)ssl, (void)arg;
+    if (!is_ours && type == SSL3_RT_HANDSHAKE && n == HEADER + 1 &&
+        message[0] == SSL3_MT_KEY_UPDATE && message[HEADER] == REQUESTED)
+        message[HEADER] = 0;
+}
+
+/* The handshake is over: has the kernel taken the keys? Else we go on as without it. */
+static void settle_socket(struct tls *t)
+{
+    if (!t->offered)
+        return;
+    t->kernel = BIO_get_ktls_send(SSL_get_wbio(t->ssl));
+    if (t->kernel) {
+        SSL_set_msg_callback(t->ssl, on_message);
+        return;
+    }
+    BIO *own = SSL_get_rbio(t->ssl);
+    BIO_up_ref(own);
+    SSL_set0_wbio(t->ssl, own);
+}
+
 static struct tls *new_tls(struct loop *loop, SSL_CTX *ctx)
 {
     struct tls *t = calloc(1, sizeof *t);
@@ -293,6 +356,10 @@ int tls_accept(struct stream *s, struct loop *loop, struct tls_server *server, b
         return -ENOMEM;
     t->server = tls_server_hold(server);
     t->ask = ask;
+    if (offer_socket(t, s)) {
+        free_tls(t);
+        return -ENOMEM;
+    }
     SSL_set_accept_state(t->ssl);
     take_over(s, t);
     return 0;
@@ -335,7 +402,7 @@ int tls_connect(struct stream *s, struct loop *loop, struct tls_client *client, 
     if (!t)
         return -ENOMEM;
     t->client = tls_client_hold(client);
-    if (name && expect_name(t, name)) {
+    if ((name && expect_name(t, name)) || offer_socket(t, s)) {
         ERR_clear_error();
         free_tls(t);
         return -ENOMEM;
@@ -402,6 +469,7 @@ static enum tls_progress established(struct stream *s, struct tls *t)
         return TLS_FAILED;
     }
     t->state = ESTABLISHED;
+    settle_socket(t);
     s->readable = true; /* bytes may have come with the last of the handshake */
     s->writable = !tls_staged(s);
     return TLS_OPEN;
@@ -424,7 +492,9 @@ enum tls_progress tls_step(struct stream *s)
         t->state = ASKING;
         return TLS_ASKS;
     }
-    if (what != SSL_ERROR_NONE && what != SSL_ERROR_WANT_READ)
+    if (what == SSL_ERROR_WANT_WRITE)
+        t->lower.writable = false; /* the kernel's socket, full */
+    else if (what != SSL_ERROR_NONE && what != SSL_ERROR_WANT_READ)
         failed(t);
     int err = flush(t); /* an alert, too */
     if (err && t->state != BROKEN)
@@ -475,6 +545,8 @@ static int read_some(struct tls *t, char *bytes, size_t n, size_t *got)
         return 1;
     switch (SSL_get_error(t->ssl, 0)) {
     case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE: /* an alert, which the kernel's socket does not take: its end follows
+                                */
         return 0;
     case SSL_ERROR_ZERO_RETURN:
         t->ended = true;
@@ -556,6 +628,10 @@ static ssize_t tls_write(struct stream *s, const void *buf, size_t n)
         return err;
     if (t->state != ESTABLISHED)
         return -EAGAIN;
+    if (t->kernel) {
+        ssize_t put = stream_write(&t->lower, buf, n);
+        return put ? put : -EAGAIN;
+    }
     ERR_clear_error();
     while (total < n && !buf_len(&t->staged)) {
         size_t put;
@@ -576,6 +652,8 @@ static int tls_shutdown(struct stream *s)
     if (t->state != ESTABLISHED)
         return -EPIPE; /* there is nothing that a goodbye could end */
     t->shut = true;
+    if (t->kernel)
+        return say_bye(t);
     ERR_clear_error();
     SSL_shutdown(t->ssl);
     if (!buf_len(&t->staged))
@@ -614,7 +692,13 @@ static int tls_moved(struct stream *s, struct poller_entry *entry, struct poller
     return poller_move_edge(p, &from, entry);
 }
 
+static bool tls_takes_splice(const struct stream *s)
+{
+    return ((const struct tls *)s->impl)->kernel;
+}
+
 static const struct stream_ops tls_ops = {
+    .takes_splice = tls_takes_splice,
     .events = tls_events,
     .read = tls_read,
     .peek = tls_peek,

@@ -3,9 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <openssl/err.h>
 
@@ -32,6 +36,34 @@ const char *tls_last_error(void)
     ERR_clear_error();
     return text ? text : "unknown error";
 }
+
+/* ---- kTLS ---- */
+
+#if defined(TCP_ULP) && !defined(OPENSSL_NO_KTLS)
+static bool kernel_encrypts;
+
+/* The module is there when it is no connection that it minds. */
+static void probe_kernel(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    kernel_encrypts = fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") < 0 &&
+                      errno == ENOTCONN;
+    if (fd >= 0)
+        close(fd);
+}
+
+bool tls_kernel_encrypts(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, probe_kernel);
+    return kernel_encrypts;
+}
+#else
+bool tls_kernel_encrypts(void)
+{
+    return false;
+}
+#endif
 
 /* ---- SSLKEYLOGFILE ---- */
 

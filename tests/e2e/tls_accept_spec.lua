@@ -244,6 +244,7 @@ describe("TLS with clients", function()
     p:expect_end { reason = "limit", detail = "handshakes" }
     one.socket:send(hello)
     one:handshake()
+    t:accept(server) -- so penstock, too, is behind it
     local client, upstream = pair(t, p, server)
     client:close()
     upstream:close()

@@ -40,6 +40,8 @@ struct stream_ops {
     /* `s` has taken ops and impl over from another stream: events go to `entry` from now on.
      * Returns 0 or an error. */
     int (*moved)(struct stream *s, struct poller_entry *entry, struct poller *p);
+    /* Is a write(2) or splice(2) to the descriptor the same as write() here, now? NULL: never. */
+    bool (*takes_splice)(const struct stream *s);
     /* It has to say goodbye: a close alone would look like an abort to the other side. */
     bool says_goodbye;
 };
@@ -91,6 +93,11 @@ int stream_move(struct stream *from, struct stream *to, struct poller *p);
 static inline size_t stream_staged(const struct stream *s)
 {
     return s->ops && s->ops->staged && stream_is_open(s) ? s->ops->staged(s) : 0;
+}
+/* May bytes be spliced into its descriptor? */
+static inline bool stream_takes_splice(const struct stream *s)
+{
+    return !s->ops || (s->ops->takes_splice && s->ops->takes_splice(s));
 }
 /* Must it be shut down before it is closed, for the other side to see an end? */
 static inline bool stream_says_goodbye(const struct stream *s)
