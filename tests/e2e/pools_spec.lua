@@ -210,8 +210,10 @@ end)
 
 describe("checks", function()
   case("take a dead server out and bring it back", function(t)
-    local b, listener = backends(t, "a"), t:listen()
-    local address = listener.address
+    local b, held = backends(t, "a"), t:refusing() -- so that nobody else gets the port meanwhile
+    local address = held.address
+    held:close()
+    local listener = t:listen(address)
     local p = start(t, { "--workers", "2" }, ([[servers = { { %q, name = "a" }, { %q, name = "b" } },
       check = { every = "20ms", fall = 2, rise = 2 }]]):format(b.a, address))
     assert.equal("up", ask(t, p, "state b"))

@@ -219,7 +219,7 @@ function Socket:set_receive_buffer(bytes) set_int(self.fd, SOL_SOCKET, SO_RCVBUF
 function Socket:take_urgent_inline() set_int(self.fd, SOL_SOCKET, SO_OOBINLINE, 1) end
 
 -- Bytes that the kernel has not sent or not seen acknowledged.
-ffi.cdef "int ioctl(int fd, unsigned long request, ...);"
+ffi.cdef "int ioctl(int fd, unsigned long request, ...); int getpid(void);"
 function Socket:unsent()
   local n = ffi.new "int[1]"
   if C.ioctl(self.fd, ffi.cast("unsigned long", 0x5411), n) ~= 0 then sys.fail "SIOCOUTQ" end
@@ -327,9 +327,20 @@ function Listener:close()
   self.fd = -1
 end
 
+-- A port that the kernel gives nobody who has not asked for it, for what is closed and opened again: below those that
+-- connections of other tests get. Each process begins elsewhere.
+local FIRST, PORTS = 10000, 22000
+local next_port = C.getpid() * 97 % PORTS
+
 -- An address that refuses connections: bound, so that nobody else gets the port, but not listening.
 function net.refusing(host)
-  return net.listen((host or "127.0.0.1") .. ":0", { bound_only = true })
+  for _ = 1, PORTS do
+    next_port = (next_port + 1) % PORTS
+    local address = ("%s:%d"):format(host or "127.0.0.1", FIRST + next_port)
+    local ok, listener = pcall(net.listen, address, { bound_only = true })
+    if ok then return listener end
+  end
+  error "there is no free port"
 end
 
 -- An address that neither accepts nor refuses: a backlog that is full. Returns the listener; the clients that fill it
