@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,50 +51,6 @@ void load_latency(struct load *load, uint64_t ns)
     load->latencies_ns[load->latencies++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
 }
 
-void stream_watch(struct load *load, struct stream *stream, uint32_t interest)
-{
-    if (stream->interest == interest)
-        return;
-    struct epoll_event event = {.events = interest, .data.ptr = stream};
-    int op = stream->interest ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(load->epoll_fd, op, stream->fd, &event) != 0)
-        load_error(load, "epoll_ctl: %s", strerror(errno));
-    stream->interest = interest;
-}
-
-bool stream_connect(struct load *load, struct stream *stream, stream_event_fn on_event)
-{
-    int one = 1;
-    stream->on_event = on_event;
-    stream->interest = 0;
-    stream->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (stream->fd < 0) {
-        load_error(load, "socket: %s", strerror(errno));
-        return false;
-    }
-    setsockopt(stream->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    const struct sockaddr *target = (const struct sockaddr *)&load->options.target;
-    if (connect(stream->fd, target, sizeof(load->options.target)) != 0 && errno != EINPROGRESS) {
-        load_error(load, "connect: %s", strerror(errno));
-        stream_close(stream, true);
-        return false;
-    }
-    return true;
-}
-
-void stream_close(struct stream *stream, bool reset)
-{
-    if (stream->fd < 0)
-        return;
-    if (reset) {
-        struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    }
-    close(stream->fd);
-    stream->fd = -1;
-    stream->interest = 0;
-}
-
 static void dispatch(struct load *load, uint64_t deadline_ns)
 {
     struct epoll_event events[256];
@@ -104,7 +59,11 @@ static void dispatch(struct load *load, uint64_t deadline_ns)
     int n = epoll_wait(load->epoll_fd, events, 256, wait_ms);
     for (int i = 0; i < n; i++) {
         struct stream *stream = events[i].data.ptr;
-        stream->on_event(load, stream, events[i].events);
+        uint32_t told = events[i].events;
+        if (!stream->tls || tls_on_event(load, stream, &told))
+            stream->on_event(load, stream, told);
+        if (load->again)
+            load->again->on_event(load, load->again, EPOLLIN);
     }
 }
 
@@ -258,6 +217,8 @@ static void load_init(struct load *load)
     load->buffer = malloc(CHUNK_BYTES);
     if (load->epoll_fd < 0 || !load->clients || !load->buffer)
         abort();
+    if (load->options.tls_trusted || load->options.tls_identity)
+        tls_init(load);
     for (uint32_t i = 0; i < load->options.connections; i++) {
         load->clients[i].fd = -1;
         load->clients[i].index = i;
@@ -268,9 +229,12 @@ static void load_init(struct load *load)
 
 static void load_deinit(struct load *load)
 {
-    for (uint32_t i = 0; i < load->options.connections; i++)
+    for (uint32_t i = 0; i < load->options.connections; i++) {
         stream_close(&load->clients[i], true);
+        tls_forget_session(&load->clients[i]);
+    }
     server_stop(load);
+    tls_deinit(load);
     close(load->epoll_fd);
     free(load->clients);
     free(load->buffer);
@@ -305,6 +269,7 @@ static int usage(void)
           "WARM_MS]\n"
           "                     [-d MEASURED_MS] [-n TRANSACTIONS] [-f LISTENING_FD] [-k] [-K] "
           "[-l] [-u]\n"
+          "                     [-T CERTIFICATE [-r]] [-S CERTIFICATE_AND_KEY]\n"
           "       penstock_load start -t PORT -f LISTENING_FD -p CPU -- COMMAND...\n"
           "       penstock_load spin\n"
           "-n: the measured part ends after as many\n"
@@ -312,7 +277,10 @@ static int usage(void)
           "the borders of chunks, may stay\n"
           "-K: the same, and none may stay\n"
           "-l: the payload is lines of 100 bytes\n"
-          "-u: idle connections that wait for no echo\n",
+          "-u: idle connections that wait for no echo\n"
+          "-T: the clients speak TLS and trust this certificate\n"
+          "-r: churn: all connections but a client's first must resume its session\n"
+          "-S: the backend speaks TLS\n",
           stderr);
     return 64;
 }
@@ -320,7 +288,7 @@ static int usage(void)
 static bool parse_options(int argc, char **argv, struct options *options)
 {
     int option;
-    while ((option = getopt(argc, argv, "t:c:s:w:d:n:f:kKlu")) != -1) {
+    while ((option = getopt(argc, argv, "t:c:s:w:d:n:f:kKluT:S:r")) != -1) {
         int number = optarg ? atoi(optarg) : 0;
         if (option == 't')
             options->target.sin_port = htons((uint16_t)number);
@@ -344,11 +312,18 @@ static bool parse_options(int argc, char **argv, struct options *options)
             options->lines = true;
         else if (option == 'u')
             options->unanswered = true;
+        else if (option == 'T')
+            options->tls_trusted = optarg;
+        else if (option == 'S')
+            options->tls_identity = optarg;
+        else if (option == 'r')
+            options->resume = true;
         else
             return false;
     }
     return options->target.sin_port != 0 && options->connections > 0 &&
-           options->size >= HELLO_BYTES && options->size <= MESSAGE_MAX_BYTES;
+           options->size >= HELLO_BYTES && options->size <= MESSAGE_MAX_BYTES &&
+           (!options->resume || options->tls_trusted);
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,7 @@
 // The load generator: clients and backend in one process, one thread, one epoll set, so that both
 // ends of every connection can be compared. load.c owns the run; load_bulk.c and load_rr.c are the
-// clients, load_server.c the backend, load_pattern.c the content; load_start.c is a program of its
-// own behind the same binary.
+// clients, load_server.c the backend, load_pattern.c the content, load_stream.c and load_tls.c what
+// carries it; load_start.c is a program of its own behind the same binary.
 #ifndef PENSTOCK_BENCH_LOAD_H
 #define PENSTOCK_BENCH_LOAD_H
 
@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 #define CHUNK_BYTES (256u * 1024u)  // the most one send or recv moves
 #define PATTERN_BYTES (61u * 4096u) // 61 is prime: a lost or doubled power of two never fits
@@ -38,13 +40,19 @@ enum phase {
 
 struct load;
 struct stream;
+struct tls;            // load_tls.c: one stream's
+struct tls_context;    // load_tls.c: the run's
+struct ssl_session_st; // OpenSSL's
 typedef void (*stream_event_fn)(struct load *load, struct stream *stream, uint32_t events);
 
 // One end of a connection, client's or backend's.
 struct stream {
     int fd; // -1: closed
     stream_event_fn on_event;
-    uint32_t interest; // what epoll watches
+    uint32_t interest;              // what the stream waits for
+    uint32_t watched;               // what epoll watches: TLS may wait for something else
+    struct tls *tls;                // NULL: plain
+    struct ssl_session_st *session; // client that resumes: its newest ticket, NULL: none yet
     enum kind kind;
     uint32_t index;    // the connection's number; picks its place in the pattern
     uint32_t size;     // message size of the echo kinds
@@ -79,7 +87,10 @@ struct options {
     bool tokens;
     bool all_tokens; // also those that a border between chunks cuts must arrive replaced
     bool lines;
-    bool unanswered; // idle: a message that was sent is enough
+    bool unanswered;          // idle: a message that was sent is enough
+    const char *tls_trusted;  // file with the certificate that TLS clients trust; NULL: plain ones
+    const char *tls_identity; // file with the TLS backend's certificate and key; NULL: plain
+    bool resume;              // churn: all connections but a client's first resume its session
     uint64_t warm_ns;
     uint64_t run_ns;
     uint64_t most; // transactions that end the measured phase early; 0: no limit
@@ -109,7 +120,9 @@ struct load {
     size_t latencies_room;
     uint64_t errors;
     char first_error[160];
-    char *buffer; // CHUNK_BYTES, for one recv
+    char *buffer;            // CHUNK_BYTES, for one stream_recv
+    struct tls_context *tls; // NULL: no TLS
+    struct stream *again;    // its end came together with its last bytes, and is still to be told
 };
 
 // load.c
@@ -117,13 +130,39 @@ uint64_t now_ns(void);
 // Counts an error and keeps the first text. The run goes on; its figures will be discarded.
 void load_error(struct load *load, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void load_latency(struct load *load, uint64_t ns);
-// Sets what epoll watches for the stream (adds it the first time). 0 watches only errors.
+
+// load_stream.c
+// Sets what epoll watches for the stream (adds it the first time).
 void stream_watch(struct load *load, struct stream *stream, uint32_t interest);
-// Opens the client's socket and starts to connect. False: an error was counted.
+// Opens the client's socket and starts to connect, and the handshake of TLS. False: an error was
+// counted.
 bool stream_connect(struct load *load, struct stream *stream, stream_event_fn on_event);
+// As send() and sendmsg(), encrypted where the stream is. EAGAIN: later, when EPOLLOUT is told.
+ssize_t stream_send(struct stream *stream, const char *bytes, size_t length);
+ssize_t stream_send_parts(struct load *load, struct stream *stream, struct iovec *parts, int count);
+// As recv(), decrypted; `load->buffer` is where it goes. 0: the end, close_notify or not.
+ssize_t stream_recv(struct load *load, struct stream *stream);
+// Nothing more will be sent: close_notify after what waits, and a FIN.
+void stream_end(struct stream *stream);
 // Closes the socket; with `reset` by RST, so that nothing stays in TIME_WAIT. No effect when
 // closed.
 void stream_close(struct stream *stream, bool reset);
+
+// load_tls.c: TLS 1.3, TLS_AES_128_GCM_SHA256 only. What stream_*() need; errors are counted.
+void tls_init(struct load *load); // exits when a file is no good
+void tls_deinit(struct load *load);
+// Begins TLS on a connected (or connecting) stream, as the client or as the server.
+void tls_start(struct load *load, struct stream *stream, bool is_client);
+// What comes before the stream's own on_event(): handshake, and ciphertext that waits. False: of
+// `events` nothing is left for the stream.
+bool tls_on_event(struct load *load, struct stream *stream, uint32_t *events);
+uint32_t tls_interest(const struct tls *tls, uint32_t interest); // what epoll must watch
+ssize_t tls_send(struct tls *tls, const char *bytes, size_t length);
+ssize_t tls_recv(struct tls *tls, char *bytes, size_t room); // room: CHUNK_BYTES
+void tls_end(struct tls *tls);
+// Frees it; with `notify` after close_notify, as far as the socket takes it.
+void tls_close(struct tls *tls, bool notify);
+void tls_forget_session(struct stream *stream);
 
 // load_pattern.c
 void pattern_init(struct pattern *pattern, bool tokens, bool lines);

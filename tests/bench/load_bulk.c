@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 static bool is_up(const struct load *load)
 {
@@ -40,9 +39,9 @@ static void fail(struct load *load, struct stream *stream, const char *what)
 static void send_hello(struct load *load, struct stream *stream)
 {
     hello_write(stream->hello, is_up(load) ? KIND_UP : KIND_DOWN, 0, stream->index);
-    ssize_t n = send(stream->fd, stream->hello, HELLO_BYTES, MSG_NOSIGNAL);
+    ssize_t n = stream_send(stream, stream->hello, HELLO_BYTES);
     if (n < 0 && errno == EAGAIN)
-        return; // not connected yet
+        return; // not connected yet, or the handshake is under way
     if (n != HELLO_BYTES) {
         fail(load, stream, "hello");
         return;
@@ -90,7 +89,7 @@ static void on_event(struct load *load, struct stream *stream, uint32_t events)
         pour(load, stream);
         return;
     }
-    ssize_t n = recv(stream->fd, load->buffer, CHUNK_BYTES, 0);
+    ssize_t n = stream_recv(load, stream);
     if (n > 0) {
         mark_ready(load, stream);
         if (is_up(load))
@@ -120,7 +119,7 @@ static void bulk_drain(struct load *load, struct stream *stream)
 {
     if (stream->finished || stream->fd < 0 || !is_up(load))
         return;
-    shutdown(stream->fd, SHUT_WR);
+    stream_end(stream);
     stream_watch(load, stream, EPOLLIN);
 }
 

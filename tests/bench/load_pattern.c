@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #define TOKEN_BYTES 8u
 #define CUTS (TOKEN_BYTES - 1) // one at each border within a token
@@ -128,8 +127,7 @@ ssize_t pattern_send(struct load *load, struct stream *stream)
     bool one_of_some = in_pieces(load, stream);
     if (one_of_some)
         piece(stream->index, stream->pieces, &end, &awaited);
-    ssize_t n =
-        send(stream->fd, load->pattern.send + at, (size_t)(end - stream->sent), MSG_NOSIGNAL);
+    ssize_t n = stream_send(stream, load->pattern.send + at, (size_t)(end - stream->sent));
     if (n < 0)
         return n;
     stream->sent += (uint64_t)n;

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 static bool is_churn(const struct load *load)
 {
@@ -63,8 +61,7 @@ static void push(struct load *load, struct stream *stream)
         uint64_t from = stream->sent < head ? head : stream->sent;
         if (from < stream->size)
             parts[count++] = (struct iovec){(char *)body(load, stream) + from, stream->size - from};
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
-        ssize_t n = sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+        ssize_t n = stream_send_parts(load, stream, parts, count);
         if (n < 0 && errno == EAGAIN) {
             stream_watch(load, stream, EPOLLIN | EPOLLOUT);
             return;
@@ -150,7 +147,9 @@ static void on_eof(struct load *load, struct stream *stream)
     stream_close(stream, false);
     count(load, stream);
     stream->sequence++;
-    if (load->phase == PHASE_DRAIN)
+    if (load->phase == PHASE_SETUP)
+        mark_ready(load, stream);
+    else if (load->phase == PHASE_DRAIN)
         finish(load, stream);
     else
         churn_start(load, stream);
@@ -162,7 +161,7 @@ static void on_event(struct load *load, struct stream *stream, uint32_t events)
         push(load, stream);
         return;
     }
-    ssize_t n = recv(stream->fd, load->buffer, CHUNK_BYTES, 0);
+    ssize_t n = stream_recv(load, stream);
     if (n > 0)
         take(load, stream, load->buffer, (size_t)n);
     else if (n == 0)
@@ -177,7 +176,7 @@ static void begin(struct load *load, struct stream *stream, enum kind kind)
     stream->size = load->options.size;
     hello_write(stream->hello, kind, stream->size, stream->index);
     // The message is sent at once: on loopback the connection stands when connect() returns; if
-    // not, push() waits.
+    // not, or if TLS shakes hands first, push() waits.
     stream->sent = stream->received = 0;
     stream->started_ns = now_ns();
     if (stream_connect(load, stream, on_event))
@@ -202,9 +201,13 @@ static void rr_go(struct load *load, struct stream *stream)
         send_message(load, stream);
 }
 
+// To resume, a client needs a session.
 static void churn_open(struct load *load, struct stream *stream)
 {
-    mark_ready(load, stream);
+    if (load->options.resume)
+        churn_start(load, stream);
+    else
+        mark_ready(load, stream);
 }
 
 static void nothing(struct load *load, struct stream *stream)

@@ -34,8 +34,7 @@ static struct stream *client_of(struct load *load, struct stream *stream)
 static bool answer(struct load *load, struct stream *stream, const char *message)
 {
     while (stream->sent < stream->size) {
-        ssize_t n =
-            send(stream->fd, message + stream->sent, stream->size - stream->sent, MSG_NOSIGNAL);
+        ssize_t n = stream_send(stream, message + stream->sent, stream->size - stream->sent);
         if (n < 0 && errno == EAGAIN) {
             if (message != stream->message)
                 memcpy(stream->message, message, stream->size);
@@ -83,7 +82,7 @@ static void end_sending(struct load *load, struct stream *stream)
         client->upstream_sent = stream->sent;
         client->upstream_done = true;
     }
-    shutdown(stream->fd, SHUT_WR);
+    stream_end(stream);
     stream_watch(load, stream, EPOLLIN);
 }
 
@@ -170,7 +169,7 @@ static void on_stream(struct load *load, struct stream *stream, uint32_t events)
             answer(load, stream, stream->message);
         return;
     }
-    ssize_t n = recv(stream->fd, load->buffer, CHUNK_BYTES, 0);
+    ssize_t n = stream_recv(load, stream);
     if (n > 0) {
         take(load, stream, load->buffer, (size_t)n);
     } else if (n == 0) {
@@ -201,6 +200,8 @@ static void on_accept(struct load *load, struct stream *listener, uint32_t event
         if (load->servers)
             load->servers->prev = stream;
         load->servers = stream;
+        if (load->options.tls_identity)
+            tls_start(load, stream, false);
         stream_watch(load, stream, EPOLLIN);
     }
 }

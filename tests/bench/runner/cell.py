@@ -8,9 +8,9 @@ import subprocess
 import tempfile
 import time
 
-from . import proc
+from . import proc, tls
 from .loads import GIB, LINE_BYTES, MIB
-from .peers import HERE, Job
+from .peer import HERE, Job
 
 LISTEN_SECONDS = 10
 SPARE_SECONDS = 60       # for set-up, drain and slow forwarders, above what is measured
@@ -156,19 +156,35 @@ def _drive(generator, forwarder, load, connections, pss_before, deadline):
     return {**_figures(result, cpu if forwarder else None, load, connections), **extra}
 
 
+def _tls_arguments(load, peer, credentials):
+    """The load generator's."""
+    if not load.tls:
+        return []
+    direct = peer.name == "direct"
+    arguments = ["-r"] if load.resumes else []
+    if load.tls == tls.ACCEPT or direct:
+        arguments += ["-T", credentials.certificate]
+    if load.tls == tls.DIAL or direct:
+        arguments += ["-S", credentials.both]
+    return arguments
+
+
 def _run_load(load, peer, machine, options, directory, log):
     forwarder = generator = None
     listener = _listen()
+    credentials = tls.Credentials(directory) if load.tls else None
     try:
         backend = port = listener.getsockname()[1]
         pss_before = 0
         if peer.name != "direct":
             port = proc.free_port(machine.rng)
             script = load.script if peer.name.startswith("penstock") else load.counterpart
-            forwarder = _start_forwarder(peer, Job(directory, port, backend, script), machine, log)
+            forwarder = _start_forwarder(peer, Job(directory, port, backend, script, load.tls, credentials),
+                                         machine, log)
             if load.mode == "idle":
                 pss_before = _settled_pss(forwarder)
         arguments, connections = load.arguments(options, peer)
+        arguments += _tls_arguments(load, peer, credentials)
         generator = proc.Process([machine.load_binary, *arguments, "-t", str(port), "-f", str(listener.fileno())],
                                  machine.load_cpu, pipes=True, pass_fds=[listener.fileno()])
         listener.close()

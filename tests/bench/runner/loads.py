@@ -1,4 +1,5 @@
 """The loads: what the load generator is told, and which figures come of it."""
+from . import tls
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -36,7 +37,7 @@ PAYLOADS = {"lines": "-l", "unanswered": "-u"}
 
 class Load:
     def __init__(self, name, group, title, figures, mode=None, connections=1, size=64, script=None, counterpart=None,
-                 payload=None, peers=None):
+                 payload=None, peers=None, side=None, resumes=False):
         self.name = name
         self.group = group
         self.title = title
@@ -47,12 +48,16 @@ class Load:
         self.script = script       # of penstock: a name in policies/
         self.counterpart = counterpart or script  # the others': "pass" or "replace"
         self.payload = payload     # None, "tokens", or one of PAYLOADS
-        self.peers = peers         # None: every peer that has the group
+        self.peers = peers         # None: every peer that has the group, or the side of TLS
+        self.tls = side            # where it is encrypted: None, or a side, of tls.py
+        self.resumes = resumes     # TLS sessions
 
     def takes(self, peer):
         if self.peers is not None:
             return peer.name in self.peers
-        return self.group in peer.groups
+        if self.mode == "idle" and not peer.idle_most:
+            return False
+        return self.tls in peer.tls if self.tls else self.group in peer.groups
 
     def arguments(self, options, peer):
         """The load generator's, without ports."""
@@ -91,6 +96,22 @@ def _penstock_loads():
     return loads
 
 
+def _tls_loads(bulk, rr):
+    loads = []
+    for side, name, title in ((tls.ACCEPT, "tls", "accepted"), (tls.DIAL, "tls-dial", "dialled")):
+        for direction in ("up", "down"):
+            loads.append(Load(f"{name}-{direction}", "tls", f"TLS {title}, bulk {direction} × 4", bulk, direction, 4,
+                              side=side))
+    churn = [CPU_CONNECTION, PER_SECOND, P50, P99]
+    for name, title, resumes in (("tls-full", "full", False), ("tls-resumed", "resumed", True)):
+        loads.append(Load(name, "tls", f"TLS handshakes, {title}, 64 at once", churn, "churn", 64, side=tls.ACCEPT,
+                          resumes=resumes))
+    loads.append(Load("tls-rr", "tls", "TLS accepted, 64 B × 64", rr, "rr", 64, side=tls.ACCEPT))
+    loads.append(Load("tls-idle", "tls", "TLS accepted, idle", [PSS, IDLE_CPU, CONNECTIONS], "idle", 5000,
+                      side=tls.ACCEPT))
+    return loads
+
+
 def all_loads():
     loads = []
     bulk = [CPU_GIB, GBIT]
@@ -105,7 +126,8 @@ def all_loads():
         loads.append(Load(f"churn-{n}", "churn", f"churn, {n} at once", [CPU_CONNECTION, PER_SECOND, P50, P99],
                           "churn", n))
     loads.append(Load("idle", "idle", "idle", [PSS, IDLE_CPU, CONNECTIONS], "idle", 5000))
-    scripted = ["penstock-policy", "haproxy-lua", "nginx-njs"]
+    loads += _tls_loads(bulk, rr)
+    scripted = ["penstock-policy", "haproxy-lua", "nginx-njs", "haproxy-lua-default", "nginx-njs-default"]
     loads.append(Load("pass-rr", "script", "pass, 64 B × 64", rr, "rr", 64, script="pass",
                       peers=scripted + ["penstock"]))
     loads.append(Load("filter-rr", "script", "filter, 64 B × 64", rr, "rr", 64, script="filter", counterpart="pass",
@@ -124,6 +146,7 @@ GROUPS = {
     "rr": "Request and response",
     "churn": "Churn",
     "idle": "Idle connections",
+    "tls": "TLS",
     "script": "Policies in Lua and JavaScript",
     "start": "Start",
 }
@@ -158,6 +181,17 @@ def _script_goals():
     ]
 
 
+def _tls_goals():
+    haproxy = ["haproxy", "haproxy-64k"]
+    return [
+        Goal("TLS accepted, bulk up, down × 4: CPU/GiB", ["tls-up", "tls-down"],
+             ["nginx", "hitch", *haproxy, "stunnel"], 0.85),
+        Goal("TLS dialled, bulk up, down × 4: CPU/GiB", ["tls-dial-up", "tls-dial-down"], [*haproxy, "nginx"], 0.9),
+        Goal("TLS handshakes, full, resumed: CPU/connection", ["tls-full", "tls-resumed"], ["hitch", "nginx"], 1.0),
+        Goal("TLS accepted, idle: PSS/connection", ["tls-idle"], ["haproxy"], 0.7),
+    ]
+
+
 def all_goals():
     goals = []
     for direction in ("up", "down"):
@@ -170,6 +204,7 @@ def all_goals():
         Goal("64 B × 1: CPU/transaction", ["rr-64-1"], plain, 1.0),
         Goal("churn 32, 64: CPU/connection", ["churn-32", "churn-64"], plain, 0.95),
         Goal("idle: PSS/connection", ["idle"], ["haproxy"], 0.25),
+        *_tls_goals(),
         *_script_goals(),
         Goal("start until the first echo", ["start"], [], 10, key="start_ms", unit=" ms"),
         Goal("private memory after it", ["start"], [], 3, key="private_mib", unit=" MiB"),

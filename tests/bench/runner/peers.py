@@ -6,67 +6,15 @@ import shutil
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PEERS_DIR = os.path.join(HERE, "peers")
-POLICIES_DIR = os.path.join(HERE, "policies")
-
-PLAIN = {"bulk", "rr", "churn", "idle", "start"}
-
-
-def first_line(command, pattern):
-    """The first match in what a command prints; "?" when there is none."""
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=10, text=True)
-    except (OSError, subprocess.TimeoutExpired):
-        return "?"
-    match = re.search(pattern, done.stdout)
-    return match.group(1) if match else "?"
-
-
-class Job:
-    """What a peer needs to know to be started once."""
-
-    def __init__(self, directory, port, backend, script=None):
-        self.directory = directory
-        self.port = port
-        self.backend = backend
-        self.script = script  # None, or a name in policies/ or peers/
-
-    def write(self, name, text):
-        path = os.path.join(self.directory, name)
-        with open(path, "w") as file:
-            file.write(text)
-        return path
-
-
-class Peer:
-    title = ""
-    groups = PLAIN
-    idle_most = 1 << 30   # connections of the idle load: fewer where each is a process
-    has_policy = False
-
-    def __init__(self, name, context):
-        self.name = name
-        self.context = context
-
-    def missing(self):
-        """Why it cannot run here; None when it can."""
-        return None
-
-    def command(self, job):
-        raise NotImplementedError
-
-    def version(self):
-        return "?"
-
-    def binary(self):
-        """The file whose size is shown, if it is one."""
-        return None
+from . import tls
+from .peer import PEERS_DIR, PLAIN, POLICIES_DIR, Peer, first_line
 
 
 class Direct(Peer):
     title = "direct, no forwarder"
     groups = {"bulk", "rr", "churn"}
+    tls = {tls.ACCEPT}  # the backend decrypts
+    idle_most = 0
 
     def version(self):
         return None
@@ -87,6 +35,7 @@ class Penstock(Peer):
             self.groups = {"script"}
         else:
             self.groups = PLAIN | {"script"}
+            self.tls = {tls.ACCEPT, tls.DIAL}
 
     def binary(self):
         return self.context.penstock
@@ -103,6 +52,10 @@ class Penstock(Peer):
         if self.has_policy and job.script:
             command += ["-p", os.path.join(POLICIES_DIR, job.script + ".lua")]
             command = ["env", f"PENSTOCK_BENCH_BACKEND=127.0.0.1:{job.backend}", *command]
+        if job.tls == tls.ACCEPT:
+            command += ["--tls-cert", job.credentials.certificate, "--tls-key", job.credentials.key]
+        elif job.tls == tls.DIAL:
+            command += ["--tls", "--tls-ca", job.credentials.certificate, "--tls-name", tls.NAME]
         return command + [f"127.0.0.1:{job.port}", f"127.0.0.1:{job.backend}"]
 
     def version(self):
@@ -110,12 +63,13 @@ class Penstock(Peer):
 
 
 class Haproxy(Peer):
-    def __init__(self, name, context, splice=False, pipe_bytes=0, lua=False, large_buffers=True):
+    def __init__(self, name, context, splice=False, pipe_bytes=0, lua=False, buffer_bytes=0):
         super().__init__(name, context)
         self.splice = splice
         self.pipe_bytes = pipe_bytes
         self.has_policy = lua
-        self.large_buffers = large_buffers
+        self.buffer_bytes = buffer_bytes
+        self.tls = frozenset() if splice or lua else {tls.ACCEPT, tls.DIAL}
         self.title = "haproxy, no splice"
         if splice:
             self.title = "haproxy, splice"
@@ -123,8 +77,11 @@ class Haproxy(Peer):
         if pipe_bytes:
             self.title = "haproxy, splice, tune.pipesize " + str(pipe_bytes)
         if lua:
-            self.title = "haproxy, Lua filter" + ("" if large_buffers else ", default buffers")
+            self.title = "haproxy, Lua filter" + ("" if buffer_bytes else ", default buffers")
             self.groups = {"script"}
+        elif buffer_bytes:
+            self.title = f"haproxy, no splice, tune.bufsize {buffer_bytes}"
+            self.groups = set()
 
     def binary(self):
         return shutil.which("haproxy", path=self.context.path)
@@ -140,14 +97,22 @@ class Haproxy(Peer):
         return subprocess.run([self.binary(), "-vv"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=10, text=True).stdout
 
+    @staticmethod
+    def _tls(job):
+        """What the lines `bind` and `server` say of it."""
+        version = f"ssl-min-ver TLSv1.3 ciphersuites {tls.CIPHERSUITE}"
+        if job.tls == tls.ACCEPT:
+            return f"ssl crt {job.credentials.both} {version}", ""
+        if job.tls == tls.DIAL:
+            return "", (f"ssl verify required ca-file {job.credentials.certificate} verifyhost {tls.NAME} "
+                        f"sni str({tls.NAME}) {version}")
+        return "", ""
+
     def command(self, job):
         tune = []
         options = []
         if self.has_policy:
             tune = ["tune.lua.session-timeout 0", f"lua-load {PEERS_DIR}/filter.lua"]
-            if self.large_buffers:
-                # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
-                tune.append("tune.bufsize 65536")
             options = [f"filter lua.{job.script}"]
         if self.splice:
             # Always, not only when haproxy takes the stream for a bulk one: the load is nothing else.
@@ -157,6 +122,9 @@ class Haproxy(Peer):
             tune.append("nosplice")
         if self.pipe_bytes:
             tune.append(f"tune.pipesize {self.pipe_bytes}")
+        if self.buffer_bytes:
+            tune.append(f"tune.bufsize {self.buffer_bytes}")
+        bind, server = self._tls(job)
         glue = "\n    "
         connections = min((self.context.files - 600) // 2, 16000)
         path = job.write("haproxy.cfg", f"""\
@@ -171,10 +139,10 @@ defaults
     timeout client 1h
     timeout server 1h
 listen bench
-    bind 127.0.0.1:{job.port} backlog 4096
+    bind 127.0.0.1:{job.port} backlog 4096 {bind}
     maxconn {connections}
     {glue.join(options)}
-    server backend 127.0.0.1:{job.backend}
+    server backend 127.0.0.1:{job.backend} {server}
 """)
         return [self.binary(), "-db", "-f", path]
 
@@ -188,6 +156,7 @@ class Nginx(Peer):
         self.has_policy = js
         self.buffer_size = "proxy_buffer_size 64k;" if large_buffers else ""
         self.title = "nginx stream, proxy_buffer_size 64k"
+        self.tls = frozenset() if js else {tls.ACCEPT, tls.DIAL}
         if js:
             self.title = "nginx stream, njs js_filter" + ("" if large_buffers else ", default buffers")
             self.groups = {"script"}
@@ -215,7 +184,23 @@ class Nginx(Peer):
             return "its stream module is not installed"
         return None
 
+    @staticmethod
+    def _tls(job):
+        """What `listen` and the rest of its server say of it."""
+        files = job.credentials
+        if job.tls == tls.ACCEPT:
+            return "ssl", (f"ssl_certificate {files.certificate}; ssl_certificate_key {files.key}; "
+                           f"ssl_protocols TLSv1.3; ssl_conf_command Ciphersuites {tls.CIPHERSUITE}; "
+                           "ssl_session_tickets on;")
+        if job.tls == tls.DIAL:
+            return "", (f"proxy_ssl on; proxy_ssl_protocols TLSv1.3; proxy_ssl_verify on; "
+                        f"proxy_ssl_conf_command Ciphersuites {tls.CIPHERSUITE}; "
+                        f"proxy_ssl_trusted_certificate {files.certificate}; "
+                        f"proxy_ssl_name {tls.NAME}; proxy_ssl_server_name on;")
+        return "", ""
+
     def command(self, job):
+        listen, server = self._tls(job)
         load = "".join(f"load_module {module};\n" for module in self._modules())
         script = ("", "")
         if self.has_policy:
@@ -233,12 +218,13 @@ stream {{
     access_log off;
     {script[0]}
     server {{
-        listen 127.0.0.1:{job.port} backlog=4096;
+        listen 127.0.0.1:{job.port} {listen} backlog=4096;
         proxy_pass 127.0.0.1:{job.backend};
         {self.buffer_size}
         proxy_connect_timeout 10s;
         proxy_timeout 1h;
         {script[1]}
+        {server}
     }}
 }}
 """)
@@ -316,32 +302,25 @@ class Python(Peer):
         return sys.version.split()[0]
 
 
-class Context:
-    """What the peers know of the machine."""
-
-    def __init__(self, penstock, go_forwarder, files):
-        self.penstock = penstock
-        self.go_forwarder = go_forwarder
-        self.files = files
-        # Daemons are often outside of a user's path.
-        self.path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-
-
 def all_peers(context):
     return [
         Penstock("penstock", context),
         Haproxy("haproxy", context),
+        Haproxy("haproxy-64k", context, buffer_bytes=65536),
         Haproxy("haproxy-splice", context, splice=True),
         Haproxy("haproxy-splice-1m", context, splice=True, pipe_bytes=1048576),
         Nginx("nginx", context),
         Socat("socat", context),
         Simpleproxy("simpleproxy", context),
+        tls.Hitch("hitch", context),
+        tls.Stunnel("stunnel", context),
         Go("go", context),
         Python("python", context),
         Penstock("penstock-policy", context, with_policy=True),
-        Haproxy("haproxy-lua", context, lua=True),
+        # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
+        Haproxy("haproxy-lua", context, lua=True, buffer_bytes=65536),
         Nginx("nginx-njs", context, js=True),
-        Haproxy("haproxy-lua-default", context, lua=True, large_buffers=False),
+        Haproxy("haproxy-lua-default", context, lua=True),
         Nginx("nginx-njs-default", context, js=True, large_buffers=False),
         Penstock("penstock-copy", context, mode="copy"),
         Penstock("penstock-splice", context, mode="splice"),

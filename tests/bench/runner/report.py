@@ -173,7 +173,7 @@ def _goal_row(goal, results):
         names, measured = _goal_against(goal, results)
         unique = list(dict.fromkeys(names))
         against = ", ".join(unique) if len(goal.against) == 1 or not measured else \
-            f"better of {' and '.join(goal.against)} (here {', '.join(unique)})"
+            f"best of {', '.join(goal.against)} (here {', '.join(unique)})"
     else:
         values = results.values(goal.loads[0], goal.subject, goal.key)
         against, measured = "–", [statistics.median(values)] if values else []
