@@ -10,7 +10,6 @@
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/cli/options.h"
-#include "penstock/cli/privileges.h"
 #include "penstock/proxy/shared.h"
 #include "penstock/script/script.h"
 
@@ -120,11 +119,6 @@ static void warn_of_targets(const struct config_listener *l)
 /* Once for those that share: it is about their files. */
 static void warn_of_tls(const struct config *c)
 {
-    if (config_has_tls(c) && tls_keylog_path())
-        log_warn(
-            "SSLKEYLOGFILE: the secrets of ALL TLS sessions are written to \"%s\": who reads it "
-            "reads them",
-            tls_keylog_path());
     for (size_t i = 0; i < c->n_listeners; i++) {
         const struct config_listener *l = &c->listeners[i];
         if (l->tls && (i == 0 || c->listeners[i - 1].tls != l->tls))
@@ -155,8 +149,6 @@ int load_version(void *arg, unsigned workers, struct version *out, char *why, si
     options_free(o);
     if (!err) {
         share_tickets(out->config, args->shared);
-        if (config_has_tls(out->config) && !out->config->core_dumps)
-            privileges_hide_memory();
         warn_of_tls(out->config);
     }
     if (err)

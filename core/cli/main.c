@@ -71,6 +71,7 @@ static void ignore_signals(void)
 static int drop_privileges(const struct config *config, const struct privileges *user, char *why)
 {
     int err = config->user ? privileges_drop(user) : 0;
+    tls_hide_memory();
     if (err)
         snprintf(why, WHY_MAX, "cannot become the user %s: %s", config->user, err_text(err));
     return err;

@@ -349,14 +349,14 @@ static enum options_result read_all(struct walk *w)
     if (result != OPTIONS_RUN)
         return result;
     struct draft *d = &w->o->draft;
+    if (d->config.core_dumps)
+        tls_allow_core_dumps();
     d->each.relay = (enum relay_choice)d->mode;
     int err = settle_targets(d, w->why, w->why_cap);
     if (!err)
         err = options_tls_settle_accept(&d->tls, "", w->why, w->why_cap);
     if (!err)
         err = options_add_listeners(d, w->operands, w->n_operands, w->why, w->why_cap);
-    if (!err && !d->config.policy)
-        err = options_tls_check(&d->tls, w->why, w->why_cap);
     if (!err)
         err = options_check_twins(&d->config, w->why, w->why_cap);
     settle(d); /* for the log, until a script says otherwise */
@@ -448,6 +448,8 @@ static int check_listeners(const struct options *o, char *why, size_t why_cap)
 int options_finish(struct options *o, struct config *out, char *why, size_t why_cap)
 {
     int err = check_listeners(o, why, why_cap);
+    if (!err)
+        err = options_tls_check(&o->draft.tls, why, why_cap);
     if (err)
         return err;
     settle(&o->draft);

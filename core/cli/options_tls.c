@@ -152,8 +152,7 @@ static int make_server(struct options_tls *o, const struct tls_named_cert *certs
                                          .client_ca = o->client_ca,
                                          .client_cert = client,
                                          .alpn = o->alpn,
-                                         .min = o->min > 0 ? TLS_1_3 : TLS_1_2,
-                                         .context = o->certs[0].cert};
+                                         .min = o->min > 0 ? TLS_1_3 : TLS_1_2};
     int err = tls_server_new(&options, &o->server, reason, sizeof reason);
     if (err)
         snprintf(why, why_cap, "%s%s", label, reason);
@@ -235,6 +234,8 @@ int options_tls_give(struct options_tls *o, struct targets *t, char *why, size_t
             err = -ENOMEM;
     if (err)
         snprintf(why, why_cap, "%s", err_text(err));
+    for (size_t i = 0; i < t->n && !err; i++)
+        err = target_check(&t->items[i], why, why_cap);
     return err;
 }
 

@@ -1,4 +1,4 @@
-/* From root to a user, and memory that nobody else may look at. */
+/* From root to a user. */
 #include "penstock/cli/privileges.h"
 
 #include <errno.h>
@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 
 #include "penstock/base/units.h"
 
@@ -76,11 +73,4 @@ int privileges_drop(const struct privileges *p)
         return -errno;
     /* A way back would be a hole. */
     return p->uid != 0 && setuid(0) == 0 ? -EPERM : 0;
-}
-
-void privileges_hide_memory(void)
-{
-#ifdef __linux__
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-#endif
 }

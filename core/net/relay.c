@@ -186,6 +186,15 @@ static enum step end(struct relay *r)
     return STOP;
 }
 
+/* A script that waits for room, and has it. */
+static void tell_room(struct relay *r)
+{
+    if (!r->wants_room || relay_unsent(r) > r->room_mark)
+        return;
+    r->wants_room = false;
+    r->ops->on_room(r);
+}
+
 static enum step flush_held(struct relay *r)
 {
     ssize_t n = stream_write(r->to, buf_bytes(&r->held), buf_len(&r->held));
@@ -194,10 +203,7 @@ static enum step flush_held(struct relay *r)
     buf_consume(&r->held, (size_t)n);
     if (!buf_len(&r->held))
         buf_pool_give_back(&r->loop->bufs, &r->held);
-    if (r->wants_room && buf_len(&r->held) <= r->room_mark) {
-        r->wants_room = false;
-        r->ops->on_room(r);
-    }
+    tell_room(r);
     return AGAIN;
 }
 
@@ -524,6 +530,8 @@ bool relay_pump(struct relay *r)
     uint64_t bytes_before = r->bytes;
     size_t held_before = relay_held(r);
     r->pumping = true;
+    if (r->to && !relay_held(r)) /* what the destination had may have gone */
+        tell_room(r);
     int steps = 0;
     while (r->state == RELAY_OPEN && step(r) == AGAIN)
         if (++steps == STEPS_PER_TURN) {
@@ -572,6 +580,11 @@ void relay_data_done(struct relay *r, enum relay_verdict verdict)
 size_t relay_held(const struct relay *r)
 {
     return buf_len(&r->held) + (r->pipe ? r->pipe->held_bytes : 0);
+}
+
+size_t relay_unsent(const struct relay *r)
+{
+    return relay_held(r) + (r->to ? stream_staged(r->to) : 0);
 }
 
 const char *relay_mode_name(const struct relay *r)

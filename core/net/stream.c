@@ -46,7 +46,7 @@ void stream_note_events(struct stream *s, unsigned events)
         take_error(s);
     if (events & (POLLER_IN | POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->readable = true;
-    if (events & (POLLER_OUT | POLLER_END | POLLER_ERROR))
+    if ((events & (POLLER_OUT | POLLER_END | POLLER_ERROR)) || (s->ops && s->ops->staged))
         s->writable = !stream_staged(s);
     if (events & (POLLER_END | POLLER_ERROR | POLLER_URGENT))
         s->read_on = true;

@@ -4,6 +4,7 @@
 #include "penstock/net/tls.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -17,7 +18,11 @@
 #include "tls_priv.h"
 
 enum {
+    /* Of bulk: as many of the largest records of AES-GCM, and what OpenSSL puts before them, so
+     * that a read ends where a record does. */
+    READ_AHEAD = 4 * (5 + 16384 + 1 + 16) + 3,
     PORTION = 65536,         /* plain text that is encrypted before the socket has its chance */
+    EMPTY_MAX = 192 * 1024,  /* of an open connection, read without a byte for its reader in it */
     STAGED_MAX = 256 * 1024, /* answers to a peer that asks and asks, and does not read */
     NAME_MAX_BYTES = 255,
 };
@@ -36,11 +41,13 @@ struct tls {
     char *name;                /* asked for by the client, or of the server; NULL: none */
     const char *why;           /* static storage; NULL: nothing is wrong */
     const char *advice;        /* what may help; static storage or NULL */
+    size_t empty_bytes;        /* read since the last byte for our reader */
     int err;                   /* of reading, once it has failed; kept */
     uint8_t state;             /* enum state */
     bool ask;                  /* the owner chooses the certificate */
     bool decided;              /* it has */
     bool refuse;
+    bool bulk;    /* the reader takes much at once */
     bool ended;   /* the other side has said goodbye */
     bool shut;    /* the socket is shut once all is written */
     bool offered; /* the kernel may encrypt: OpenSSL writes to the socket itself */
@@ -82,6 +89,9 @@ static int bio_read(BIO *bio, char *bytes, size_t n, size_t *got)
         BIO_set_retry_read(bio);
     if (r <= 0)
         return 0;
+    t->empty_bytes += (size_t)r;
+    if (t->state == ESTABLISHED && t->empty_bytes > EMPTY_MAX)
+        return 0; /* KeyUpdate after KeyUpdate: one read would never come to an end */
     *got = (size_t)r;
     return 1;
 }
@@ -147,27 +157,37 @@ static int give(struct tls *t, struct buf *b)
     return 0;
 }
 
-/* Says goodbye by the kernel, or later, when the socket takes more. */
-static int say_bye(struct tls *t)
+static int flush(struct tls *t);
+
+/* Says goodbye, and ends the socket behind it; later, when the socket does not take that now. */
+static int say_goodbye(struct tls *t)
 {
     ERR_clear_error();
     int r = SSL_shutdown(t->ssl);
-    t->bye = r < 0 && SSL_get_error(t->ssl, r) == SSL_ERROR_WANT_WRITE;
+    t->bye = r < 0 && SSL_get_error(t->ssl, r) == SSL_ERROR_WANT_WRITE; /* of the kernel's */
     if (t->bye) {
         t->lower.writable = false;
         return 0;
     }
+    if (buf_len(&t->staged))
+        return flush(t);
     return t->shut && !t->lower.shut ? stream_shutdown(&t->lower) : 0;
+}
+
+/* A message behind the handshake has come in part: OpenSSL writes nothing before its rest. */
+static bool in_midst(const struct tls *t)
+{
+    return t->state == ESTABLISHED && SSL_in_init(t->ssl);
 }
 
 static int flush(struct tls *t)
 {
     if (t->bye)
-        return t->lower.writable ? say_bye(t) : 0;
+        return t->lower.writable ? say_goodbye(t) : 0;
     if (!buf_len(&t->staged) || !t->lower.writable)
         return t->lower.err && buf_len(&t->staged) ? t->lower.err : 0;
     int err = give(t, &t->staged);
-    if (err || buf_len(&t->staged))
+    if (err || buf_len(&t->staged) || in_midst(t))
         return err;
     buf_deinit(&t->staged);
     return t->shut && !t->lower.shut ? stream_shutdown(&t->lower) : 0;
@@ -177,7 +197,7 @@ static size_t tls_staged(const struct stream *s)
 {
     const struct tls *t = s->impl;
     /* What can never go does not hold anybody up. */
-    return t->lower.err ? 0 : buf_len(&t->staged) + t->bye;
+    return t->lower.err ? 0 : buf_len(&t->staged) + t->bye + (in_midst(t) && !t->lower.eof);
 }
 
 /* ---- what goes wrong ---- */
@@ -213,6 +233,15 @@ static const char *verify_reason(struct tls *t)
     }
 }
 
+/* The other side has gone without a goodbye. */
+static int cut_off(struct tls *t)
+{
+    bool open = t->state == ESTABLISHED;
+    ERR_clear_error();
+    return breaks(t, open ? PS_ETRUNCATED : PS_ETLS,
+                  open ? "ended without close_notify" : "ended in the handshake");
+}
+
 /* OpenSSL has failed: the error that stands for it. */
 static int failed(struct tls *t)
 {
@@ -220,19 +249,15 @@ static int failed(struct tls *t)
     int reason = ERR_GET_REASON(e);
     if (t->lower.err)
         return breaks(t, t->lower.err, err_text(err_from_errno(t->lower.err)));
-    if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING || t->lower.eof) {
-        ERR_clear_error();
-        return breaks(t, t->state == ESTABLISHED ? PS_ETRUNCATED : PS_ETLS,
-                      t->state == ESTABLISHED ? "ended without close_notify"
-                                              : "ended in the handshake");
-    }
+    if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING || (e == 0 && t->lower.eof))
+        return cut_off(t);
     const char *why = NULL;
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
         why = verify_reason(t);
     if (reason == SSL_R_HTTP_REQUEST)
         why = "plain HTTP on a TLS port";
     if (!why && e == 0)
-        why = "out of memory";
+        why = t->empty_bytes > EMPTY_MAX ? "messages without end" : "memory is out";
     const char *last = tls_last_error();
     return breaks(t, PS_ETLS, why ? why : last);
 }
@@ -397,7 +422,8 @@ static void resume(struct tls *t)
 
 int tls_connect(struct stream *s, struct loop *loop, struct tls_client *client, const char *name)
 {
-    PENSTOCK_REQUIRE(name || !tls_client_checks_name(client));
+    if (!name && tls_client_checks_name(client))
+        return PS_ETLS; /* target_check() has refused that */
     struct tls *t = new_tls(loop, tls_client_ctx(client));
     if (!t)
         return -ENOMEM;
@@ -414,13 +440,22 @@ int tls_connect(struct stream *s, struct loop *loop, struct tls_client *client, 
     return 0;
 }
 
-/* The first name of a server_name extension (RFC 6066 section 3), in lower case; NULL without. */
+static bool is_host_name(const unsigned char *name, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum(name[i]) && name[i] != '-' && name[i] != '.' && name[i] != '_')
+            return false;
+    return name[0] != '.';
+}
+
+/* The first name of a server_name extension (RFC 6066 section 3), in lower case; NULL without, and
+ * for one that is no host name: policies make destinations and log lines of it. */
 static char *parse_name(const unsigned char *ext, size_t n)
 {
     if (n < 5 || (size_t)(ext[0] << 8 | ext[1]) != n - 2 || ext[2] != TLSEXT_NAMETYPE_host_name)
         return NULL;
     size_t len = (size_t)(ext[3] << 8 | ext[4]);
-    if (len == 0 || len > NAME_MAX_BYTES || len > n - 5 || memchr(ext + 5, 0, len))
+    if (len == 0 || len > NAME_MAX_BYTES || len > n - 5 || !is_host_name(ext + 5, len))
         return NULL;
     char *name = strndup((const char *)ext + 5, len);
     for (char *at = name; at && *at; at++)
@@ -509,6 +544,15 @@ enum tls_progress tls_step(struct stream *s)
     return TLS_WAITS;
 }
 
+void tls_give_up(struct stream *s)
+{
+    struct tls *t = tls_of(s);
+    if (!t || t->state == ESTABLISHED || t->state == BROKEN)
+        return;
+    s->err = breaks(t, PS_ETLS, "the handshake was given up");
+    s->eof = true;
+}
+
 const char *tls_asked_name(const struct stream *s)
 {
     const struct tls *t = tls_of(s);
@@ -526,10 +570,23 @@ void tls_choose(struct stream *s, struct tls_cert *cert, bool refuse)
 
 /* ---- bytes ---- */
 
+/* The rest of a message may have come; then what had to wait is said. */
+static void go_on(struct tls *t)
+{
+    ERR_clear_error();
+    int done = SSL_do_handshake(t->ssl);
+    if (done != 1 && SSL_get_error(t->ssl, done) != SSL_ERROR_WANT_READ)
+        failed(t);
+    else if (done == 1 && t->shut)
+        say_goodbye(t);
+}
+
 static void tls_events(struct stream *s, unsigned events)
 {
     struct tls *t = s->impl;
     stream_note_events(&t->lower, events);
+    if (in_midst(t))
+        go_on(t);
     flush(t); /* an error is in lower.err */
 }
 
@@ -541,8 +598,10 @@ static int tls_error(struct stream *s)
 /* One more piece of plain text. 1; 0 when there is none now or no more; or an error. */
 static int read_some(struct tls *t, char *bytes, size_t n, size_t *got)
 {
-    if (SSL_read_ex(t->ssl, bytes, n, got) == 1)
+    if (SSL_read_ex(t->ssl, bytes, n, got) == 1) {
+        t->empty_bytes = 0;
         return 1;
+    }
     switch (SSL_get_error(t->ssl, 0)) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE: /* an alert, which the kernel's socket does not take: its end follows
@@ -556,6 +615,16 @@ static int read_some(struct tls *t, char *bytes, size_t n, size_t *got)
     }
 }
 
+/* Whoever asks for much has bulk coming; for others one record's buffer will do. */
+static void read_ahead(struct tls *t, size_t n)
+{
+    bool bulk = n > BUF_POOL_SMALL;
+    if (bulk == t->bulk)
+        return;
+    t->bulk = bulk;
+    SSL_set_default_read_buffer_len(t->ssl, bulk ? READ_AHEAD : 0);
+}
+
 static ssize_t tls_read(struct stream *s, void *buf, size_t n)
 {
     struct tls *t = s->impl;
@@ -566,6 +635,7 @@ static ssize_t tls_read(struct stream *s, void *buf, size_t n)
         return 0;
     if (t->state != ESTABLISHED)
         return -EAGAIN;
+    read_ahead(t, n);
     ERR_clear_error();
     while (total < n) {
         size_t got;
@@ -633,7 +703,7 @@ static ssize_t tls_write(struct stream *s, const void *buf, size_t n)
         return put ? put : -EAGAIN;
     }
     ERR_clear_error();
-    while (total < n && !buf_len(&t->staged)) {
+    while (total < n && !buf_len(&t->staged) && !in_midst(t)) {
         size_t put;
         err = write_portion(t, (const char *)buf + total, n - total < PORTION ? n - total : PORTION,
                             &put);
@@ -652,13 +722,7 @@ static int tls_shutdown(struct stream *s)
     if (t->state != ESTABLISHED)
         return -EPIPE; /* there is nothing that a goodbye could end */
     t->shut = true;
-    if (t->kernel)
-        return say_bye(t);
-    ERR_clear_error();
-    SSL_shutdown(t->ssl);
-    if (!buf_len(&t->staged))
-        return stream_shutdown(&t->lower);
-    return flush(t);
+    return in_midst(t) && !t->lower.eof ? flush(t) : say_goodbye(t);
 }
 
 static size_t tls_unsent(const struct stream *s)

@@ -188,6 +188,16 @@ void tls_cert_warn(const struct tls_cert *c)
                  c->path);
 }
 
+bool tls_cert_fingerprint(const struct tls_cert *c, unsigned char out[TLS_FINGERPRINT_BYTES])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    if (X509_digest(c->leaf, EVP_sha256(), digest, &n) != 1)
+        return false;
+    memcpy(out, digest, TLS_FINGERPRINT_BYTES);
+    return true;
+}
+
 const char *tls_cert_path(const struct tls_cert *c)
 {
     return c->path;
@@ -200,5 +210,6 @@ int tls_cert_use_ctx(const struct tls_cert *c, SSL_CTX *ctx)
 
 int tls_cert_use(const struct tls_cert *c, SSL *ssl)
 {
+    SSL_certs_clear(ssl); /* else one of another kind of key would stay, and might be chosen */
     return SSL_use_cert_and_key(ssl, c->leaf, c->key, c->chain, 1) == 1 ? 0 : -EINVAL;
 }

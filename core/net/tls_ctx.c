@@ -6,9 +6,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/socket.h>
 #include <unistd.h>
 #include <openssl/err.h>
@@ -26,7 +30,6 @@
 #define GROUPS "X25519:P-256:P-384"
 
 enum {
-    READ_AHEAD = 65536 + 1024, /* four records in one read */
     ALPN_NAME_MAX = 255,
 };
 
@@ -87,19 +90,46 @@ static void log_key(const SSL *ssl, const char *line)
     close(fd);
 }
 
+/* ---- of the process ---- */
+
+static atomic_bool may_dump, has_keys, was_warned;
+
+void tls_allow_core_dumps(void)
+{
+    atomic_store(&may_dump, true);
+}
+
+void tls_hide_memory(void)
+{
+#ifdef PR_SET_DUMPABLE
+    if (atomic_load(&has_keys) && !atomic_load(&may_dump))
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+}
+
+static void guard_secrets(void)
+{
+    atomic_store(&has_keys, true);
+    tls_hide_memory();
+    if (tls_keylog_path() && !atomic_exchange(&was_warned, true))
+        log_warn(
+            "SSLKEYLOGFILE: the secrets of ALL TLS sessions are written to \"%s\": who reads it "
+            "reads them",
+            tls_keylog_path());
+}
+
 SSL_CTX *tls_ctx_new(const SSL_METHOD *method, enum tls_version min)
 {
     SSL_CTX *ctx = SSL_CTX_new(method);
     if (!ctx)
         return NULL;
+    guard_secrets();
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     if (tls_keylog_path())
         SSL_CTX_set_keylog_callback(ctx, log_key);
     SSL_CTX_set_read_ahead(ctx, 1);
-    SSL_CTX_set_default_read_buffer_len(ctx, READ_AHEAD);
     bool good =
         SSL_CTX_set_min_proto_version(ctx, min == TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1 &&
         SSL_CTX_set_cipher_list(ctx, CIPHERS_1_2) == 1 &&

@@ -6,8 +6,7 @@
 #include <openssl/ssl.h>
 
 #include "penstock/net/tls.h"
-
-enum { TLS_FINGERPRINT_BYTES = 32 };
+#include "penstock/net/tls_cert.h"
 
 /* ---- tls_ctx.c ---- */
 

@@ -4,12 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include "penstock/base/err.h"
 #include "penstock/net/tls_cert.h"
 #include "tls_ctx_priv.h"
+
+enum { SESSION_MAX_S = 24 * 3600 }; /* since the last whole handshake */
 
 struct named {
     char *name; /* NULL: those in the certificate */
@@ -164,17 +167,25 @@ static bool digest_file(EVP_MD_CTX *md, const char *path)
     return good;
 }
 
-/* A session goes no further than to where the same is asked of clients: else one from a listener
- * that asks for nothing, or from before a CA was taken out, would open one that asks for a
- * certificate. */
+static bool digest_certs(EVP_MD_CTX *md, const struct tls_server *s)
+{
+    unsigned char fingerprint[TLS_FINGERPRINT_BYTES];
+    for (size_t i = 0; i < s->n_certs; i++)
+        if (!tls_cert_fingerprint(s->certs[i].cert, fingerprint) ||
+            EVP_DigestUpdate(md, fingerprint, sizeof fingerprint) != 1)
+            return false;
+    return true;
+}
+
+/* A session goes no further than to where the same is shown to clients and asked of them: else one
+ * from a listener that asks for nothing, or from before a CA was taken out, would open one that
+ * asks for a certificate. */
 static int set_context(struct tls_server *s, const struct tls_server_options *o)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    const char *context = o->context ? o->context : "";
-    bool good = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-                EVP_DigestUpdate(md, context, strlen(context) + 1) == 1 &&
+    bool good = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && digest_certs(md, s) &&
                 EVP_DigestUpdate(md, &o->client_cert, sizeof o->client_cert) == 1 &&
                 (!o->client_ca || digest_file(md, o->client_ca)) &&
                 EVP_DigestFinal_ex(md, digest, &n) == 1;
@@ -184,10 +195,55 @@ static int set_context(struct tls_server *s, const struct tls_server_options *o)
     return 0;
 }
 
+/* ---- how long a session may be resumed ---- */
+
+/* Each resumption of TLS 1.3 renews the ticket; when the handshake was whole stays in it. */
+static int on_ticket_made(SSL *ssl, void *unused)
+{
+    SSL_SESSION *session = SSL_get_session(ssl);
+    int64_t now = (int64_t)time(NULL);
+    void *data;
+    size_t n;
+    (void)unused;
+    if (SSL_SESSION_get0_ticket_appdata(session, &data, &n) == 1 && n == sizeof now)
+        return 1;
+    return SSL_SESSION_set1_ticket_appdata(session, &now, sizeof now);
+}
+
+static bool is_too_old(SSL_SESSION *session)
+{
+    int64_t since = 0, now = (int64_t)time(NULL);
+    void *data;
+    size_t n;
+    if (SSL_SESSION_get0_ticket_appdata(session, &data, &n) != 1 || n != sizeof since)
+        return true;
+    memcpy(&since, data, sizeof since);
+    return now < since || now - since > SESSION_MAX_S;
+}
+
+/* A client's certificate counts as long as it is valid, not as long as its session is. */
+static bool is_expired(SSL_SESSION *session)
+{
+    X509 *peer = SSL_SESSION_get0_peer(session);
+    return peer && X509_cmp_current_time(X509_get0_notAfter(peer)) <= 0;
+}
+
+static SSL_TICKET_RETURN on_ticket_read(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                        size_t n, SSL_TICKET_STATUS status, void *unused)
+{
+    (void)ssl, (void)name, (void)n, (void)unused;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (is_too_old(session) || is_expired(session))
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 static int keep_sessions(struct tls_server *s, const struct tls_server_options *o)
 {
     SSL_CTX_set_session_cache_mode(s->ctx, SSL_SESS_CACHE_OFF); /* tickets alone */
     SSL_CTX_set_num_tickets(s->ctx, 1);
+    SSL_CTX_set_session_ticket_cb(s->ctx, on_ticket_made, on_ticket_read, NULL);
     return set_context(s, o);
 }
 

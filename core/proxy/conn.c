@@ -145,7 +145,7 @@ void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, c
 {
     /* A FIN says "that was all". Only where it was, or where nothing had begun, may it be said. */
     bool clean = reason == REASON_EOF || reason == REASON_DENIED ||
-                 (reason == REASON_CLOSED && !relay_held(&c->up) && !relay_held(&c->down));
+                 (reason == REASON_CLOSED && !relay_unsent(&c->up) && !relay_unsent(&c->down));
     close_with(c, reason, side, detail, !clean);
 }
 

@@ -83,7 +83,7 @@ static void break_off(struct conn *c, enum close_reason reason, const char *deta
 void conn_look_at_goodbye(struct conn *c)
 {
     if (c->client.err) {
-        break_off(c, REASON_RESET, "");
+        break_off(c, reason_from_err(c->client.err), "");
         return;
     }
     size_t unsent = stream_unsent(&c->client) + relay_held(&c->down);

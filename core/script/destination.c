@@ -315,6 +315,9 @@ static void give_tls(struct reading *r, const char *text)
         luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
     if (targets_give_tls(r->making->part, client))
         complain_of_memory(r);
+    for (size_t i = 0; i < r->making->part->n; i++)
+        if (target_check(&r->making->part->items[i], why, sizeof why))
+            luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
     lua_settop(r->L, top);
 }
 

@@ -179,6 +179,18 @@ static void push_kept(lua_State *L, struct script_conn *s, enum field field)
     lua_rawset(L, -5); // stack: …, env, nil, value
 }
 
+void lib_conn_forget_tls(lua_State *L, struct script_conn *s)
+{
+    if (!s->has_env)
+        return;
+    lua_getfenv(L, 1); // stack: conn, …, env
+    lua_pushnil(L);
+    lua_setfield(L, -2, "tls");
+    lua_pushnil(L);
+    lua_setfield(L, -2, "upstream");
+    lua_pop(L, 1);
+}
+
 static void push_field(lua_State *L, struct script_conn *s, enum field field)
 {
     struct conn *c = s->conn;

@@ -6,6 +6,7 @@
 
 #include "penstock/base/err.h"
 #include "lib_tls.h"
+#include "penstock/net/tls.h"
 #include "socket_priv.h"
 #include "stream_priv.h"
 
@@ -263,6 +264,10 @@ void lib_stream_drop_read(struct task *t)
     s->reader = NULL;
     if (s->in)
         s->in->wants_input = false;
+    if (s->in && s->op.kind == READ_TLS) {
+        tls_give_up(s->in->from); /* nothing could be made of it */
+        loop_ready(s->vm->loop, &s->in->task);
+    }
 }
 
 static const struct wait_kind read_wait = {answer_read, lib_stream_drop_read};

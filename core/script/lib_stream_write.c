@@ -6,7 +6,7 @@
 
 static size_t held(const struct script_stream *s)
 {
-    return s->out ? relay_held(s->out) : s->out_queue ? buf_len(&s->out_queue->bytes) : 0;
+    return s->out ? relay_unsent(s->out) : s->out_queue ? buf_len(&s->out_queue->bytes) : 0;
 }
 
 static int put(struct script_stream *s, const char *bytes, size_t n)

@@ -291,8 +291,7 @@ static int new_server(struct vm *vm, const struct said *s, struct tls_server **o
                                    .client_ca = s->ca,
                                    .client_cert = client,
                                    .alpn = s->alpn,
-                                   .min = min_of(s),
-                                   .context = s->cert};
+                                   .min = min_of(s)};
     err = tls_server_new(&o, out, why, why_cap);
     tls_cert_drop(cert);
     if (!err)
@@ -561,6 +560,7 @@ static int tls_start(lua_State *L)
     struct script_stream *s = sc->readers[client ? RELAY_UP : RELAY_DOWN];
     if (!s || !s->in)
         return sched_push_failure(L, PS_ECLOSED);
+    lib_conn_forget_tls(L, sc);
     return start(L, s, client ? &c->down : &c->up, server, dials, name,
                  conn_timeouts(c)->handshake_ms);
 }

@@ -190,7 +190,8 @@ void sched_deinit(struct vm *vm)
 
 /* ---- the time budget ---- */
 
-/* In a spec bytes come as fast as they are asked for, and how fast the machine is should not matter. */
+/* In a spec bytes come as fast as they are asked for, and how fast the machine is should not
+ * matter. */
 static unsigned budget_ms(const struct vm *vm)
 {
     return vm->loop && vm->loop->options.vnet ? 30 * SCRIPT_BUDGET_MS : SCRIPT_BUDGET_MS;

@@ -81,6 +81,8 @@ struct script_conn *lib_conn_push(lua_State *L, struct vm *vm, struct conn *c);
 void lib_conn_forget(struct vm *vm, struct conn *c);
 /* Registers the metatable. May raise. */
 void lib_conn_open(lua_State *L, struct vm *vm);
+/* The fields tls and upstream of the conn at 1 are made anew at their next use. */
+void lib_conn_forget_tls(lua_State *L, struct script_conn *s);
 /* The conn at 1, or an error that shows the right call. */
 struct script_conn *lib_conn_check(lua_State *L, const char *call);
 /* The connection when it can still be acted on, else NULL with nil, "closed" pushed: return 2. */

@@ -55,8 +55,21 @@ return function(ps, core, methods, time_ms)
     local pool = pools[name]
     while pool and #pool > 0 do
       local keeper = table.remove(pool)
-      if socket.take(self, keeper) then return state_of(keeper).reused end
+      if socket.take(self, keeper) then
+        local s = state_of(self)
+        s.reused, s.tls = state_of(keeper).reused + 1, state_of(keeper).tls
+        return true
+      end
     end
+  end
+
+  local function reach(self)
+    local s = state_of(self)
+    s.reused, s.tls = 0, nil
+    local ok, why, detail = settle(socket.connect(self, s.text, s.connect_ms or 0))
+    if not ok then return nil, why, detail end
+    socket.set_timeout(self, s.io_ms or 0)
+    return 1
   end
 
   -- socket:connect(host, port, [{ pool = name }]) or ("unix:/path"): 1; nil, word. An idle connection of the pool
@@ -71,18 +84,46 @@ return function(ps, core, methods, time_ms)
     end
     local s = state_of(self)
     if socket.is_open(self) then socket.close(self) end
-    s.name = options and options.pool or text
-    local reused = take_idle(self, s.name)
-    if reused then
-      s.reused = reused + 1
-      socket.set_timeout(self, s.io_ms or 0)
-      return 1
-    end
-    s.reused = 0
-    local ok, why, detail = settle(socket.connect(self, text, s.connect_ms or 0))
-    if not ok then return nil, why, detail end
+    s.name, s.text = options and options.pool or text, text
+    if not take_idle(self, s.name) then return reach(self) end
     socket.set_timeout(self, s.io_ms or 0)
     return 1
+  end
+
+  local tls_options = { "ca", "name", "pin", "cert", "key", "alpn", "min", "insecure" }
+
+  -- What makes one TLS connection differ from another.
+  local function tls_key(options)
+    local parts = {}
+    for i, key in ipairs(tls_options) do
+      local value = options[key]
+      parts[i] = type(value) == "table" and table.concat(value, ",") or tostring(value)
+    end
+    return table.concat(parts, "|")
+  end
+
+  -- socket:sslhandshake([session], [name], [verify]) -> true; nil, word, detail. As OpenResty's, but that the
+  -- certificate is checked unless `verify` is false. `name` may be a table of TLS options instead. An idle connection
+  -- of the pool that has the same TLS is used first.
+  function methods.sslhandshake(self, _, name, verify)
+    local options = name
+    if type(name) ~= "table" then options = { name = name, insecure = verify == false or nil } end
+    local s, key = state_of(self), tls_key(options)
+    if s.tls == key and socket.is_open(self) then return true end
+    local kept = not s.tls and s.name and pools[s.name .. "|" .. key]
+    if kept and #kept > 0 then
+      socket.close(self)
+      if take_idle(self, s.name .. "|" .. key) then
+        socket.set_timeout(self, s.io_ms or 0)
+        return true
+      end
+      local ok, why, detail = reach(self)
+      if not ok then return nil, why, detail end
+    end
+    local ok, why, detail = settle(core.tls.start_socket(self, options))
+    if not ok then return nil, why, detail end
+    s.tls = key
+    return true
   end
 
   -- socket:settimeout(ms), settimeouts(connect, send, read): milliseconds, as cosockets have it.
@@ -172,14 +213,16 @@ return function(ps, core, methods, time_ms)
 
   -- socket:setkeepalive([ms], [size]) -> 1; nil, word: the connection waits for the next connect() to its pool.
   function methods.setkeepalive(self, ms, size)
-    local name = state_of(self).name
+    local s = state_of(self)
+    local name = s.name
     if not name or not socket.is_open(self) then return nil, "closed" end
+    if s.tls then name = name .. "|" .. s.tls end -- who connects in plain must not get it
     local keeper = socket.park(self, tonumber(ms) or IDLE_MS)
     if not keeper then
       socket.close(self)
       return nil, "closed"
     end
-    state_of(keeper).reused = state_of(self).reused
+    state_of(keeper).reused, state_of(keeper).tls = s.reused, s.tls
     local pool = pools[name] or {}
     pools[name] = pool
     pool[#pool + 1] = keeper

@@ -4,8 +4,8 @@ local error, type = error, type
 
 local cert_call = 'ps.certificate{ cert = "a.pem", key = "a.key" }'
 
--- install(ps, core, stream_methods); true and results, or false and what to raise, come from C.
-return function(ps, core, stream_methods)
+-- install(ps, core); true and results, or false and what to raise, come from C.
+return function(ps, core)
   local tls = core.tls
 
   local function settle(ok, a, b, c)
@@ -25,14 +25,6 @@ return function(ps, core, stream_methods)
     local cert, why = tls.certificate(options.cert, options.key)
     if not cert then error("ps.certificate: " .. why, 2) end
     return cert
-  end
-
-  -- socket:sslhandshake([session], [name], [verify]) -> true; nil, word, detail. As OpenResty's, but that the
-  -- certificate is checked unless `verify` is false. `name` may be a table of TLS options instead.
-  function stream_methods.sslhandshake(self, _, name, verify)
-    local options = name
-    if type(name) ~= "table" then options = { name = name, insecure = verify == false or nil } end
-    return settle(tls.start_socket(self, options))
   end
 
   -- The method of conn: conn:starttls(side, options) -> true; nil, word, detail.

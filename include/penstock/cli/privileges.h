@@ -19,7 +19,4 @@ int privileges_find(const char *text, struct privileges *out, char *why, size_t 
  * a negative errno. */
 int privileges_drop(const struct privileges *p);
 
-/* No core dump and no debugger of the same user: the memory has private keys in it. */
-void privileges_hide_memory(void);
-
 #endif

@@ -147,8 +147,10 @@ void relay_want_nothing(struct relay *r);
 /* Relays the next n bytes (UINT64_MAX: all to the end) in C, then calls on_input. */
 void relay_pass(struct relay *r, uint64_t n);
 
-/* Bytes read but not yet given to the destination's socket. */
+/* Bytes read but not yet given to the destination. */
 size_t relay_held(const struct relay *r);
+/* The same with those that the destination has, and its socket has not taken. */
+size_t relay_unsent(const struct relay *r);
 /* The mode's name for people: "copy", "splice", "lua". */
 const char *relay_mode_name(const struct relay *r);
 

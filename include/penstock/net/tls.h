@@ -30,6 +30,8 @@ int tls_connect(struct stream *s, struct loop *loop, struct tls_client *client, 
 
 /* Goes on with the handshake as far as it goes now. */
 enum tls_progress tls_step(struct stream *s);
+/* Nobody waits for the end of the handshake any more: the stream is broken, if it is not over. */
+void tls_give_up(struct stream *s);
 /* Is it TLS, whatever its state? */
 bool tls_is_on(const struct stream *s);
 /* TLS_ASKS: the server name asked for; "" without one. Valid as long as the stream. */

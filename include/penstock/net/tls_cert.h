@@ -26,6 +26,10 @@ bool tls_cert_is_for(const struct tls_cert *c, const char *name);
 int64_t tls_cert_seconds_left(const struct tls_cert *c);
 /* Logs what whoever runs this should mend: it expires within 14 days, its key is no secret. */
 void tls_cert_warn(const struct tls_cert *c);
+enum { TLS_FINGERPRINT_BYTES = 32 };
+
+/* SHA-256 of the certificate. False when out of memory. */
+bool tls_cert_fingerprint(const struct tls_cert *c, unsigned char out[TLS_FINGERPRINT_BYTES]);
 /* The file it came from. */
 const char *tls_cert_path(const struct tls_cert *c);
 

@@ -21,6 +21,12 @@ enum tls_version { TLS_1_2, TLS_1_3 };
  * without. Not where the process has more rights than who started it. */
 const char *tls_keylog_path(void);
 
+/* As soon as there is a context, the process forbids core dumps and debuggers of the same user: its
+ * memory has keys in it. This allows them, from before the first context on. */
+void tls_allow_core_dumps(void);
+/* Forbids them again, after something (a change of users) has made the system forget. */
+void tls_hide_memory(void);
+
 /* ---- session tickets (RFC 5077; RFC 8446 section 4.6.1) ---- */
 
 /* Keys of session tickets: new ones every two hours, the last ones are still taken. One for the
@@ -47,7 +53,6 @@ struct tls_server_options {
     enum tls_client_cert client_cert;
     const char *alpn; /* "h2,http/1.1" in the order of preference; NULL: none */
     enum tls_version min;
-    const char *context; /* sessions are resumed only where this text is the same */
 };
 
 /* Holds what it needs of the options. Returns 0; or -EINVAL or -ENOMEM with a message in `why`. */
