@@ -44,6 +44,10 @@ int tls_on_new_session(SSL *ssl, SSL_SESSION *session);
 
 /* ---- tls_cert.c ---- */
 
+/* Gives it to connections of `ctx`, or to one. 0 or -EINVAL. */
+int tls_cert_use_ctx(const struct tls_cert *c, SSL_CTX *ctx);
+int tls_cert_use(const struct tls_cert *c, SSL *ssl);
+
 /* Opens a file; NULL with a message in `why`. */
 BIO *tls_open_file(const char *path, char *why, size_t why_cap);
 

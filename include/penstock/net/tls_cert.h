@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <openssl/ssl.h>
 
 struct tls_cert;
 
@@ -32,9 +31,5 @@ enum { TLS_FINGERPRINT_BYTES = 32 };
 bool tls_cert_fingerprint(const struct tls_cert *c, unsigned char out[TLS_FINGERPRINT_BYTES]);
 /* The file it came from. */
 const char *tls_cert_path(const struct tls_cert *c);
-
-/* Gives it to connections of `ctx`, or to one. 0 or -EINVAL. */
-int tls_cert_use_ctx(const struct tls_cert *c, SSL_CTX *ctx);
-int tls_cert_use(const struct tls_cert *c, SSL *ssl);
 
 #endif
