@@ -113,6 +113,12 @@ static int parse_ports(struct parse *p)
 
 /* ---- hosts ---- */
 
+/* Only a scheme tells such a host from the other forms. */
+static bool needs_scheme(const char *host)
+{
+    return host && (!strcmp(host, "fd") || !strcmp(host, "unix"));
+}
+
 /* The canonical text for logs, and the host where there is one; takes nothing on failure. */
 static int set_text(struct endpoint *e, const char *host)
 {
@@ -125,9 +131,8 @@ static int set_text(struct endpoint *e, const char *host)
         snprintf(text, sizeof text, "unix:%s", host);
     else if (e->kind == ENDPOINT_FD)
         snprintf(text, sizeof text, "fd:%d", e->fd);
-    else /* such a host needs the scheme to be told from the other forms */
-        snprintf(text, sizeof text, "%s%s:%u%s",
-                 !strcmp(host, "fd") || !strcmp(host, "unix") ? "tcp://" : "", host, e->port,
+    else
+        snprintf(text, sizeof text, "%s%s:%u%s", needs_scheme(host) ? "tcp://" : "", host, e->port,
                  range);
 
     e->text = strdup(text);

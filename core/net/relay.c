@@ -530,7 +530,7 @@ bool relay_pump(struct relay *r)
     uint64_t bytes_before = r->bytes;
     size_t held_before = relay_held(r);
     r->pumping = true;
-    if (r->to && !relay_held(r)) /* what the destination had may have gone */
+    if (!relay_held(r)) /* what the destination had may have gone */
         tell_room(r);
     int steps = 0;
     while (r->state == RELAY_OPEN && step(r) == AGAIN)
@@ -584,7 +584,7 @@ size_t relay_held(const struct relay *r)
 
 size_t relay_unsent(const struct relay *r)
 {
-    return relay_held(r) + (r->to ? stream_staged(r->to) : 0);
+    return relay_held(r) + stream_staged(r->to);
 }
 
 const char *relay_mode_name(const struct relay *r)

@@ -303,20 +303,20 @@ static void read_options(struct reading *r)
 /* ---- destinations ---- */
 
 /* tls:// without a word on how. */
-static void give_tls(struct reading *r, const char *text)
+static void give_tls(struct reading *r, struct targets *part, const char *text)
 {
     char why[600];
     struct tls_client *client;
     const char *name;
     int top = lua_gettop(r->L);
-    if (!targets_lack_tls(r->making->part))
+    if (!part || !targets_lack_tls(part))
         return;
     if (lib_tls_client(r->L, 0, &client, &name, why, sizeof why))
         luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
-    if (targets_give_tls(r->making->part, client))
+    if (targets_give_tls(part, client))
         complain_of_memory(r);
-    for (size_t i = 0; i < r->making->part->n; i++)
-        if (target_check(&r->making->part->items[i], why, sizeof why))
+    for (size_t i = 0; i < part->n; i++)
+        if (target_check(&part->items[i], why, sizeof why))
             luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
     lua_settop(r->L, top);
 }
@@ -333,7 +333,7 @@ static void add_text(struct reading *r)
     m->part = targets_parse(text, 0, why, sizeof why);
     if (!m->part || targets_set_options(m->part, m->options, why, sizeof why))
         luaL_error(r->L, "%s \"%s\": %s", r->what, text, why);
-    give_tls(r, text);
+    give_tls(r, m->part, text);
     target_options_free(m->options);
     m->options = NULL;
     struct targets *part = m->part;

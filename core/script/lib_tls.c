@@ -35,8 +35,8 @@ static void free_kept(struct kept *k)
 
 void lib_tls_deinit(struct vm *vm)
 {
-    while (!list_is_empty(&vm->tls))
-        free_kept(container_of(vm->tls.next, struct kept, node));
+    list_for_each (node, next, &vm->tls)
+        free_kept(container_of(node, struct kept, node));
 }
 
 static struct kept *find(struct vm *vm, const char *text, size_t *n)
@@ -331,18 +331,23 @@ static int server_at(lua_State *L, int index, struct tls_server **server, char *
 
 /* ---- certificates ---- */
 
+/* The userdata. */
+struct script_cert {
+    struct tls_cert *cert;
+};
+
 static int cert_gc(lua_State *L)
 {
-    struct tls_cert **cert = lua_touserdata(L, 1);
-    tls_cert_drop(*cert);
-    *cert = NULL;
+    struct script_cert *c = lua_touserdata(L, 1);
+    tls_cert_drop(c->cert);
+    c->cert = NULL;
     return 0;
 }
 
 static int cert_tostring(lua_State *L)
 {
-    struct tls_cert **cert = luaL_checkudata(L, 1, cert_type);
-    lua_pushfstring(L, "certificate %s", tls_cert_path(*cert));
+    const struct script_cert *c = luaL_checkudata(L, 1, cert_type);
+    lua_pushfstring(L, "certificate %s", tls_cert_path(c->cert));
     return 1;
 }
 
@@ -351,12 +356,12 @@ static int tls_certificate(lua_State *L)
 {
     char why[600];
     const char *path = luaL_checkstring(L, 1), *key = luaL_optstring(L, 2, NULL);
-    struct tls_cert **cert = lua_newuserdata(L, sizeof *cert);
-    *cert = NULL;
+    struct script_cert *c = lua_newuserdata(L, sizeof *c);
+    c->cert = NULL;
     luaL_getmetatable(L, cert_type);
     lua_setmetatable(L, -2);
-    if (tls_cert_load(path, key, cert, why, sizeof why) == 0) {
-        tls_cert_warn(*cert);
+    if (tls_cert_load(path, key, &c->cert, why, sizeof why) == 0) {
+        tls_cert_warn(c->cert);
         return 1;
     }
     lua_pushnil(L);
@@ -366,13 +371,13 @@ static int tls_certificate(lua_State *L)
 
 struct tls_cert *lib_tls_cert_at(lua_State *L, int index)
 {
-    struct tls_cert **cert = lua_touserdata(L, index);
-    if (!cert || !lua_getmetatable(L, index))
+    const struct script_cert *c = lua_touserdata(L, index);
+    if (!c || !lua_getmetatable(L, index))
         return NULL;
     luaL_getmetatable(L, cert_type);
     bool is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
-    return is ? *cert : NULL;
+    return is ? c->cert : NULL;
 }
 
 /* ---- what was agreed on ---- */
@@ -571,8 +576,8 @@ static int tls_start_socket(lua_State *L)
     static const char call[] = "socket:sslhandshake(session, name, verify)";
     struct script_stream *s = lib_stream_check(L, 1, call);
     char why[600];
-    struct tls_client *dials;
-    const char *name;
+    struct tls_client *dials = NULL;
+    const char *name = NULL;
     if (s->script)
         return push_wrong(L, call, "it is for sockets of ps.tcp; a connection has conn:starttls");
     if (!s->socket || !s->in || !s->out)

@@ -149,7 +149,8 @@ void relay_pass(struct relay *r, uint64_t n);
 
 /* Bytes read but not yet given to the destination. */
 size_t relay_held(const struct relay *r);
-/* The same with those that the destination has, and its socket has not taken. */
+/* The same with those that the destination has, and its socket has not taken; for a relay that has
+ * one. */
 size_t relay_unsent(const struct relay *r);
 /* The mode's name for people: "copy", "splice", "lua". */
 const char *relay_mode_name(const struct relay *r);
