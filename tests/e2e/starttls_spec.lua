@@ -236,4 +236,27 @@ describe("psql", function()
     assert.is_true(other:wait(20) ~= 0)
     p:expect_end({ name = "other.lab", reason = "denied", detail = "no_route" }, 3)
   end)
+
+  case("is served by penstock's own certificate, and the server by a TLS of penstock's", function(t)
+    local address, cert = start_postgres(t, bin)
+    local ours, key = certificate(t, "front.lab")
+    local p = t:penstock { "-p", t:file("policy.lua", ([[
+      local REQUEST = "\0\0\0\8\4\210\22\47" -- SSLRequest
+      return { handshake = function(conn, client, upstream)
+        assert(client:exactly(8) == REQUEST)
+        client:write "S"
+        client:flush()
+        assert(conn:starttls("client", { cert = %q, key = %q }))
+        upstream:write(REQUEST)
+        assert(upstream:exactly(1) == "S")
+        assert(conn:starttls("upstream", { ca = %q, name = "db.lab" }))
+        conn:tag("both", conn.tls.sni .. "/" .. conn.upstream.tls.peer.subject)
+      end }]]):format(ours, key, cert)), "127.0.0.1:0", address }
+    local server = "host=front.lab hostaddr=127.0.0.1 port=%d user=bob dbname=postgres sslrootcert=%s " ..
+      "sslmode=verify-full"
+    local out = peers.run(t, { "psql", server:format(p.port, ours), "-Atc",
+      "select ssl, version, repeat('y', 100000) from pg_stat_ssl where pid = pg_backend_pid()" })
+    assert.equal("t|TLSv1.3|" .. ("y"):rep(100000) .. "\n", out)
+    p:expect_end { both = "front.lab/CN=db.lab" }
+  end)
 end)
