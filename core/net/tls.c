@@ -21,7 +21,8 @@ enum {
     /* Of bulk: as many of the largest records of AES-GCM, and what OpenSSL puts before them, so
      * that a read ends where a record does. */
     READ_AHEAD = 4 * (5 + 16384 + 1 + 16) + 3,
-    PORTION = 65536,         /* plain text that is encrypted before the socket has its chance */
+    PORTION = 32768,         /* plain text that is encrypted before the socket has its chance: two
+                                records a call, the best of 16, 32, 64 and 256 KiB (docs/benchmarks.md) */
     EMPTY_MAX = 192 * 1024,  /* of an open connection, read without a byte for its reader in it */
     STAGED_MAX = 256 * 1024, /* answers to a peer that asks and asks, and does not read */
     NAME_MAX_BYTES = 255,
