@@ -141,7 +141,8 @@ describe("--version", function()
     local status, _, out = t:run { "--version" }
     assert.equal(0, status)
     for _, what in ipairs {
-      "^penstock %d+%.%d+%.%d+\n", "build: %a", "kernel features: splice, epoll\n", "TLS in the kernel: n?o?t? ?offered",
+      "^penstock %d+%.%d+%.%d+\n", "build: %a", "kernel features: splice, epoll\n",
+      "TLS in the kernel: n?o?t? ?offered",
       "libuv %d+%.%d", "LuaJIT %d", "c%-ares %d", "OpenSSL %d",
     } do
       assert.matches(what, out)
