@@ -99,6 +99,30 @@ describe("the unit", function()
   end)
 end)
 
+describe("the image", function()
+  -- The configurations and the check as they are, but for the ports, and a bind that is for all.
+  local function configuration(t, name)
+    return t:file(name, (e2e.sys.read_file("packaging/docker/" .. name)
+      :gsub("127.0.0.1:9180", "127.0.0.1:0"):gsub('":8080"', '"127.0.0.1:0"')))
+  end
+
+  local function check(port)
+    local words = e2e.sys.read_file "packaging/docker/Dockerfile":match 'CMD %["bash", "%-c", "(exec.-)"%]'
+    local command = words:gsub('\\"', '"'):gsub("9180", tostring(port))
+    return os.execute(("bash -c '%s' 2>/dev/null"):format(command)) == 0
+  end
+
+  for name, n in pairs { ["penstock.lua"] = 1, ["web.lua"] = 2 } do
+    case("is healthy while the listener of " .. name .. " answers, and not when it is gone", function(t)
+      local p = t:penstock { "run", configuration(t, name) }
+      local port = p.ports[n]
+      assert.is_true(check(port))
+      p:stop()
+      assert.is_false(check(port))
+    end)
+  end
+end)
+
 describe("penstock.lua(5)", function()
   it("is made of docs/lua-api.md with each of its sections, and groff has nothing against it", function()
     local page = os.tmpname()
