@@ -763,7 +763,7 @@ function ps.pool(options) end
 ---@field others? "accept" | "deny" clients from elsewhere: taken as they are (the default), or reset
 
 ---@class penstock.Listener
----@field bind string | string[] ":6379", "[::]:5432", ":9000-9010", "unix:/path", "fd:3"
+---@field bind string | string[] ":6379", "[::]:5432", ":9000-9010", "unix:/path", "fd:3", "fd:web"
 ---@field to? penstock.Destination | (fun(conn: penstock.Conn): penstock.Destination?) | { pick: function }
 ---@field name? string one word
 ---@field policy? penstock.Policies

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_LEN = 253, LABEL_MAX_LEN = 63, QUOTE_MAX = 160, TEXT_MAX = 300 };
+enum { NAME_MAX_LEN = 253, LABEL_MAX_LEN = 63, QUOTE_MAX = 160, TEXT_MAX = 300, FD_NAME_MAX = 255 };
 
 /* One endpoint_parse() under way. */
 struct parse {
@@ -129,6 +129,8 @@ static int set_text(struct endpoint *e, const char *host)
         snprintf(text, sizeof text, "%s%s", addr_format(&e->ip, ip, sizeof ip), range);
     else if (e->kind == ENDPOINT_UNIX)
         snprintf(text, sizeof text, "unix:%s", host);
+    else if (e->kind == ENDPOINT_FD && host)
+        snprintf(text, sizeof text, "fd:%s", host);
     else if (e->kind == ENDPOINT_FD)
         snprintf(text, sizeof text, "fd:%d", e->fd);
     else
@@ -341,16 +343,33 @@ static int parse_unix(struct parse *p, const char *path)
     return set_text(p->out, path);
 }
 
+/* What systemd allows (FileDescriptorName=), but for what would be hard to write in a list. */
+static bool is_fd_name(const char *name)
+{
+    static const char more[] = "0123456789._-@";
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+    size_t n = 0;
+    while (name[n] && (strchr(letters, name[n]) || (n && strchr(more, name[n]))))
+        n++;
+    return n > 0 && n <= FD_NAME_MAX && name[n] == '\0';
+}
+
 static int parse_fd(struct parse *p, const char *number)
 {
     uint64_t fd;
     if (p->use != ENDPOINT_LISTEN)
         return refuse(p, "fd:%s is a place to listen, not one to connect to: write host:port",
                       QUOTE_TEXT(number));
-    if (units_parse_uint(number, 3, 65535, &fd))
-        return refuse(p, "\"fd:%s\" is no inherited descriptor: write fd:3, or a higher number",
-                      QUOTE_TEXT(number));
     p->out->kind = ENDPOINT_FD;
+    if (is_fd_name(number)) {
+        p->out->fd = -1;
+        return set_text(p->out, number);
+    }
+    if (units_parse_uint(number, 3, 65535, &fd))
+        return refuse(p,
+                      "\"fd:%s\" is no inherited descriptor: write fd:3, a higher number, or the "
+                      "name that systemd gives it, fd:web",
+                      QUOTE_TEXT(number));
     p->out->fd = (int)fd;
     return set_text(p->out, NULL);
 }

@@ -1,8 +1,11 @@
-/* --version. The one place outside of core/net that calls c-ares: to ask which one it is. */
+/* --version. The one place outside of core/net that calls c-ares and OpenSSL: to ask which they
+ * are. */
 #include <ares.h>
+#include <openssl/crypto.h>
 #include <uv.h>
 
 #include "penstock/cli/help.h"
+#include "penstock/net/tls_ctx.h"
 #include "penstock/script/script.h"
 
 #ifndef PENSTOCK_VERSION
@@ -39,7 +42,10 @@ void help_print_version(FILE *out)
             "penstock %s\n"
             "build: %s\n"
             "kernel features: %s\n"
-            "libuv %s, %s, c-ares %s\n",
-            PENSTOCK_VERSION, build, features, uv_version_string(), script_engine(),
-            ares_version(NULL));
+            "TLS in the kernel: %s\n"
+            "libuv %s, %s, c-ares %s, %s\n",
+            PENSTOCK_VERSION, build, features,
+            tls_kernel_encrypts() ? "offered" : "not offered (see modprobe tls)",
+            uv_version_string(), script_engine(), ares_version(NULL),
+            OpenSSL_version(OPENSSL_VERSION));
 }

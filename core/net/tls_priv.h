@@ -21,9 +21,6 @@ SSL_SESSION *tls_client_session(struct tls_client *c, const char *name);
 /* Keeps a session, taken over. Any thread. */
 void tls_client_keep(struct tls_client *c, const char *name, SSL_SESSION *session);
 
-/* Can this kernel encrypt TLS on a socket (kTLS), and this OpenSSL let it? Found out once. */
-bool tls_kernel_encrypts(void);
-
 /* A text of OpenSSL's last error, for messages. Static storage; clears its queue. */
 const char *tls_last_error(void);
 

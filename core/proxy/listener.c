@@ -16,6 +16,7 @@
 #include "penstock/net/vnet.h"
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/conn.h"
+#include "penstock/proxy/inherited.h"
 #include "penstock/proxy/worker.h"
 
 enum {
@@ -118,9 +119,15 @@ static int open_unix(struct listener *l, const struct config_listener *config)
 
 /* A socket that was listening before we were started; its descriptor stays open, so that a reload
  * finds it. */
-static int open_inherited(struct listener *l, const struct config_listener *config)
+static int open_inherited(struct listener *l, const struct config_listener *config, char *why,
+                          size_t why_cap)
 {
     int listening = 0, fd = config->bind.fd;
+    if (fd < 0) {
+        int err = inherited_find(config->bind.host, &fd, why, why_cap);
+        if (err)
+            return err;
+    }
     socklen_t len = sizeof listening;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len))
         return -errno;
@@ -207,13 +214,15 @@ int listener_prepare(struct listener *l, const struct config_listener *config, u
     return 0;
 }
 
-static int open_sockets(struct listener *l, const struct config_listener *config, unsigned workers)
+/* May leave a message in `why`, when there is more to say than the error does. */
+static int open_sockets(struct listener *l, const struct config_listener *config, unsigned workers,
+                        char *why, size_t why_cap)
 {
     switch (config->bind.kind) {
     case ENDPOINT_UNIX:
         return open_unix(l, config);
     case ENDPOINT_FD:
-        return open_inherited(l, config);
+        return open_inherited(l, config, why, why_cap);
     default:
         return open_inet(l, config, workers);
     }
@@ -237,15 +246,16 @@ static struct listener *listener_new(const struct config_listener *config, unsig
 int listener_open(struct listener **out, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap)
 {
+    char more[512] = "";
     struct listener *l = listener_new(config, workers);
     int err = l ? listener_prepare(l, config, clock_now_ns()) : -ENOMEM;
     if (!err)
-        err = open_sockets(l, config, workers);
+        err = open_sockets(l, config, workers, more, sizeof more);
     if (err) {
         if (l)
             listener_drop(l);
-        snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text, err_text(err),
-                 advice(err, config->bind.kind));
+        snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text,
+                 *more ? more : err_text(err), *more ? "" : advice(err, config->bind.kind));
         return err;
     }
     if (l->address.sa.sa_family == AF_UNIX)

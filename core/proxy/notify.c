@@ -7,6 +7,23 @@
 #include <unistd.h>
 
 #include "penstock/base/addr.h"
+#include "penstock/base/units.h"
+
+bool notify_is_wanted(void)
+{
+    return getenv("NOTIFY_SOCKET") != NULL;
+}
+
+uint64_t notify_watchdog_ms(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    uint64_t us, whose;
+    if (!usec || units_parse_uint(usec, 1000, INT64_MAX, &us))
+        return 0;
+    if (pid && (units_parse_uint(pid, 1, INT32_MAX, &whose) || whose != (uint64_t)getpid()))
+        return 0;
+    return us / 1000;
+}
 
 void notify_service(const char *state)
 {

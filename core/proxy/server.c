@@ -169,6 +169,7 @@ static void stop(struct server *s, int signum)
     notify_service("STOPPING=1");
     uv_timer_start(&s->drain, on_drain_over, s->version.config->drain_ms, 0);
     command_all(s, WORKER_DRAIN);
+    server_tell_status(s);
 }
 
 static void on_signal(uv_signal_t *handle, int signum)
@@ -209,6 +210,7 @@ static int open_handles(struct server *s)
     s->look.data = s;
     if (s->version.config->policy)
         uv_timer_start(&s->look, on_look, WATCHDOG_LOOK_MS, WATCHDOG_LOOK_MS);
+    server_open_service(s);
     err = server_open_reload(s);
     if (err)
         return err;
@@ -281,6 +283,7 @@ int server_run(struct server *s, const struct version_loader *loader)
     }
     log_listening(s);
     notify_service("READY=1");
+    server_tell_status(s);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     log_totals(s);
     return join_workers(s);

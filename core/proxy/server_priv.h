@@ -42,6 +42,10 @@ struct server {
     uint64_t began_ns;
     size_t n_added, n_kept, n_removed; /* listeners of the present change */
     struct watch watch;
+    /* server_service.c */
+    uv_timer_t pulse;  /* WATCHDOG=1 */
+    uv_timer_t status; /* STATUS= */
+    char told[64];     /* the status that was told last */
 };
 
 /* Makes `v` the version in force, or leaves everything as it was: opens the sockets that are new,
@@ -58,5 +62,10 @@ void server_worker_changed(void *arg);
 int server_open_reload(struct server *s);
 /* Loads a new version, now or once the present change is done. */
 void server_reload(struct server *s, const char *by);
+
+/* Opens the handles by which the service manager is told. */
+void server_open_service(struct server *s);
+/* Tells it how many connections there are, when that has changed. */
+void server_tell_status(struct server *s);
 
 #endif

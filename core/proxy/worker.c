@@ -270,6 +270,7 @@ static void on_wake(uv_async_t *handle)
 {
     struct worker *w = handle->data;
     enum worker_order order = (enum worker_order)atomic_load(&w->order);
+    atomic_store(&w->asked, false);
     apply_changes(w);
     if (order >= WORKER_DRAIN && w->obeyed < WORKER_DRAIN)
         drain(w);
@@ -283,6 +284,17 @@ void worker_command(struct worker *w, enum worker_order order)
 {
     atomic_store(&w->order, (int)order);
     uv_async_send(&w->wake);
+}
+
+void worker_ask(struct worker *w)
+{
+    atomic_store(&w->asked, true);
+    uv_async_send(&w->wake);
+}
+
+bool worker_has_answered(const struct worker *w)
+{
+    return !atomic_load(&w->asked) || atomic_load(&w->over);
 }
 
 void worker_slot_freed(struct worker *w)
@@ -357,6 +369,7 @@ static void run(void *arg)
     apply_changes(w);
     loop_run(&w->loop);
     free_generations(w);
+    atomic_store(&w->over, true);
     w->on_ended(w->arg);
 }
 

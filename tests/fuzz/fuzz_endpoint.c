@@ -19,9 +19,10 @@ static void check_complete(const struct endpoint *e, enum endpoint_use use)
 {
     struct sockaddr_un un;
     MUST(e->text && e->text[0]);
-    MUST((e->host != NULL) == (e->kind == ENDPOINT_NAME || e->kind == ENDPOINT_UNIX));
+    MUST((e->host != NULL) == (e->kind == ENDPOINT_NAME || e->kind == ENDPOINT_UNIX ||
+                               (e->kind == ENDPOINT_FD && e->fd == -1)));
     if (e->kind == ENDPOINT_FD) {
-        MUST(use == ENDPOINT_LISTEN && e->fd >= 0);
+        MUST(use == ENDPOINT_LISTEN && e->fd >= -1);
         return;
     }
     if (e->kind == ENDPOINT_UNIX) {

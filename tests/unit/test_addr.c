@@ -503,9 +503,17 @@ static void an_inherited_descriptor_is_a_place_to_listen_only(void **state)
     assert_int_equal(copy.fd, 3);
     endpoint_deinit(&copy);
     endpoint_deinit(&e);
+    assert_int_equal(endpoint_parse("fd:my-web.socket", ENDPOINT_LISTEN, &e, why, sizeof why), 0);
+    assert_int_equal(e.fd, -1);
+    assert_string_equal(e.host, "my-web.socket");
+    assert_int_equal(endpoint_copy(&copy, &e, 0), 0);
+    assert_string_equal(copy.text, "fd:my-web.socket");
+    assert_string_equal(copy.host, "my-web.socket");
+    endpoint_deinit(&copy);
+    endpoint_deinit(&e);
     assert_int_equal(endpoint_parse("fd:3", ENDPOINT_DIAL, &e, why, sizeof why), -EINVAL);
     assert_non_null(strstr(why, "not one to connect to"));
-    static const char *const wrong[] = {"fd:", "fd:2", "fd:x", "fd:3-4"};
+    static const char *const wrong[] = {"fd:", "fd:2", "fd:3x", "fd:a:b", "fd:-x", "fd:3-4"};
     for (size_t i = 0; i < COUNT(wrong); i++) {
         assert_int_equal(endpoint_parse(wrong[i], ENDPOINT_LISTEN, &e, why, sizeof why), -EINVAL);
         assert_non_null(strstr(why, "write fd:3"));

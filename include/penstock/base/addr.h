@@ -52,19 +52,21 @@ enum endpoint_kind {
     ENDPOINT_IP,   /* numeric address, `ip` filled, port included */
     ENDPOINT_NAME, /* host name to resolve, `host` and `port` */
     ENDPOINT_UNIX, /* UNIX socket, `host` is the path ("@name" is abstract) */
-    ENDPOINT_FD,   /* LISTEN forms only: an inherited listening socket, `fd` is its descriptor */
+    ENDPOINT_FD, /* LISTEN forms only: an inherited listening socket: `fd` is its descriptor, or -1
+                    and `host` its name */
 };
 
-/* What a user wrote: "127.0.0.1:80", "[::1]:80", "db:5432", "unix:/run/x", "fd:3". Owns `host` and
- * `text`. */
+/* What a user wrote: "127.0.0.1:80", "[::1]:80", "db:5432", "unix:/run/x", "fd:3", "fd:web". Owns
+ * `host` and `text`. */
 struct endpoint {
     enum endpoint_kind kind;
-    struct addr ip;     /* ENDPOINT_IP: the address with its port */
-    char *host;         /* ENDPOINT_NAME: the name; ENDPOINT_UNIX: the path; else NULL */
-    char *text;         /* canonical form for logs: "db:5432", "[::1]:80", "unix:/run/x" */
-    uint16_t port;      /* first port */
+    struct addr ip; /* ENDPOINT_IP: the address with its port */
+    char *host;     /* ENDPOINT_NAME: the name; ENDPOINT_UNIX: the path; ENDPOINT_FD: the name, or
+                       NULL; else NULL */
+    char *text;     /* canonical form for logs: "db:5432", "[::1]:80", "unix:/run/x" */
+    uint16_t port;  /* first port */
     uint16_t port_last; /* last port of a range "9000-9010"; equals `port` without one */
-    int fd;             /* ENDPOINT_FD */
+    int fd;             /* ENDPOINT_FD; -1 when it has a name */
     bool bare_port;     /* LISTEN forms only: only a port was given, so loopback was chosen */
 };
 

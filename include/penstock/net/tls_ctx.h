@@ -98,4 +98,8 @@ bool tls_client_checks_name(const struct tls_client *c);
 int tls_check_alpn(const char *list, char *why, size_t why_cap);
 int tls_check_pin(const char *list, char *why, size_t why_cap);
 
+/* Can this kernel encrypt TLS on a socket (kTLS), and this OpenSSL let it? Found out once. From any
+ * thread. */
+bool tls_kernel_encrypts(void);
+
 #endif

@@ -2,8 +2,18 @@
 #ifndef PENSTOCK_PROXY_NOTIFY_H
 #define PENSTOCK_PROXY_NOTIFY_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 /* Sends `state` ("READY=1", "STOPPING=1") to $NOTIFY_SOCKET; does nothing when that is
  * not set. */
 void notify_service(const char *state);
+
+/* Is there a service manager that listens? */
+bool notify_is_wanted(void);
+
+/* How often, in ms, it wants WATCHDOG=1 at least: $WATCHDOG_USEC, where $WATCHDOG_PID is this
+ * process or is not set. 0: it does not. */
+uint64_t notify_watchdog_ms(void);
 
 #endif

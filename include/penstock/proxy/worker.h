@@ -60,6 +60,8 @@ struct worker {
     uv_async_t wake;  /* an order or a change has come */
     atomic_int order; /* enum worker_order */
     enum worker_order obeyed;
+    atomic_bool asked; /* for a sign of life, which has not come yet */
+    atomic_bool over;  /* the thread serves no more */
     struct server_counts *counts;
     struct resolver *resolver;
     struct list generations; /* newest first; at least one while it serves */
@@ -94,6 +96,10 @@ void worker_open(struct worker *w);
 void worker_end_conns(struct worker *w);
 /* From any thread. */
 void worker_command(struct worker *w, enum worker_order order);
+/* Asks for a sign of life. From the main thread. */
+void worker_ask(struct worker *w);
+/* Has it given one since worker_ask(), or nothing more to do? From the main thread. */
+bool worker_has_answered(const struct worker *w);
 /* Waits for the thread (if it was started) and frees all. Returns 0, or an error when handles were
  * left open. */
 int worker_deinit(struct worker *w);

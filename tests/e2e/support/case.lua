@@ -9,6 +9,7 @@ local busted = require "busted"
 local bulk = require "tests.e2e.support.bulk"
 local net = require "tests.e2e.support.net"
 local process = require "tests.e2e.support.process"
+local service = require "tests.e2e.support.service"
 local sys = require "tests.e2e.support.sys"
 
 local binary = os.getenv "PENSTOCK" or error "set PENSTOCK to the binary under test"
@@ -95,10 +96,13 @@ local function own(self, thing)
   return thing
 end
 
--- Starts penstock with these arguments and does not wait.
+-- Starts penstock with these arguments and does not wait. Options: those of process.start; `under`, the words of a
+-- program that becomes it.
 function Case:start(args, options)
   options = options or {}
-  local argv = { binary }
+  local argv = {}
+  for _, word in ipairs(options.under or {}) do argv[#argv + 1] = word end
+  argv[#argv + 1] = binary
   for _, word in ipairs(args) do argv[#argv + 1] = tostring(word) end
   local env = { ASAN_OPTIONS = "quarantine_size_mb=4:" .. (os.getenv "ASAN_OPTIONS" or "") }
   for name, value in pairs(options.env or {}) do env[name] = value end
@@ -158,6 +162,7 @@ end
 function Case:listen(address, options) return own(self, net.listen(address or "127.0.0.1:0", options)) end
 function Case:refusing(host) return own(self, net.refusing(host)) end
 
+function Case:service_manager() return own(self, service.manager(self:folder() .. "/notify")) end
 function Case:deaf_datagrams() return own(self, net.deaf_datagrams()) end
 
 function Case:blackhole(address)

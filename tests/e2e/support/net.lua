@@ -356,6 +356,15 @@ function net.blackhole(address)
   return listener
 end
 
+-- A UNIX socket at `path` that takes datagrams. Returns its descriptor.
+function net.unix_datagrams(path)
+  local sa, len = encode("unix:" .. path)
+  local fd = C.socket(AF_UNIX, bit.bor(2, 0x80800), 0)
+  if fd < 0 then sys.fail "socket" end
+  if C.bind(fd, sa, len) ~= 0 then sys.fail "bind" end
+  return fd
+end
+
 -- A UDP socket that never answers.
 function net.deaf_datagrams()
   local sa, len = encode "127.0.0.1:0"
