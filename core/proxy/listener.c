@@ -587,8 +587,10 @@ void acceptor_use(struct acceptor *a, const struct config_listener *config)
         set_options(a->entry.fd, o, a->listener->address.sa.sa_family);
         listen(a->entry.fd, (int)(o->backlog ? o->backlog : BACKLOG));
     }
+    const char *before = acceptor_name(a);
     a->config = config;
-    a->stats = worker_listener_stats(a->worker, acceptor_name(a)); /* it may have another name */
+    if (strcmp(before, acceptor_name(a)) != 0)
+        a->stats = worker_listener_stats(a->worker, acceptor_name(a));
     acceptor_resume(a); /* the limits may be higher now */
 }
 

@@ -30,7 +30,7 @@ static double wall_clock(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
-    return (double)ts.tv_sec + (double)(ts.tv_nsec / 1000000) / 1e3;
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
 struct stats *stats_new(struct shared *shared, unsigned n_workers)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "penstock/base/clock.h"
+#include "penstock/base/err.h"
 #include "penstock/proxy/shared.h"
 #include "stats_list.h"
 #include "stats_priv.h"
@@ -23,7 +24,7 @@
 
 static const struct metric_info infos[] = {
 #define X(name, type, text, labels, help)                                                          \
-    [OWN_##name] = {METRIC_##type, text, help, labels, NULL, 0, true},
+    [OWN_##name] = {text, help, labels, NULL, 0, METRIC_##type, true},
     OWN_METRICS(X)
 #undef X
 };
@@ -58,16 +59,23 @@ static void begin_durations(struct page *p, enum own_metric metric, const double
     p->visitor->metric(p->visitor->arg, &p->info);
 }
 
+/* `labels` ends with NULL. */
 static void put_series(struct page *p, struct metric_series *series, const char *const *labels)
 {
-    for (size_t i = 0; i < p->info.n_labels; i++)
-        series->labels[i] = (struct metric_label){labels[i], strlen(labels[i])};
+    size_t n = 0;
+    for (; labels[n]; n++) {
+        PENSTOCK_REQUIRE(n < p->info.n_labels);
+        series->labels[n] = (struct metric_label){labels[n], strlen(labels[n])};
+    }
+    PENSTOCK_REQUIRE(n == p->info.n_labels);
     p->n++;
     p->visitor->series(p->visitor->arg, &p->info, series);
 }
 
+static const char *const no_labels[] = {NULL};
+
 /* A number, with a value for each label of the metric. */
-#define PUT(page, number, ...) put(page, number, (const char *const[]){__VA_ARGS__})
+#define PUT(page, number, ...) put(page, number, (const char *const[]){__VA_ARGS__, NULL})
 
 static void put(struct page *p, double number, const char *const *labels)
 {
@@ -140,7 +148,7 @@ static void show_durations(struct page *p, size_t at)
         struct metric_series series = {
             .value = (double)total(p->stats, l, at + offsetof(struct duration, ns)) / 1e9,
             .counts = counts};
-        put_series(p, &series, (const char *const[]){l->name});
+        put_series(p, &series, (const char *const[]){l->name, NULL});
     }
 }
 
@@ -320,17 +328,17 @@ static void show_process(struct page *p)
     unsigned long open = count_descriptors();
     begin(p, OWN_DESCRIPTORS);
     if (open)
-        put(p, (double)open, NULL);
+        put(p, (double)open, no_labels);
     begin(p, OWN_MAX_DESCRIPTORS);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        put(p, (double)limit.rlim_cur, NULL);
+        put(p, (double)limit.rlim_cur, no_labels);
     begin(p, OWN_RELOADS);
     PUT(p, (double)count_get(&p->stats->reloads[true]), "ok");
     PUT(p, (double)count_get(&p->stats->reloads[false]), "failed");
     begin(p, OWN_BUILD);
     PUT(p, 1, PENSTOCK_VERSION);
     begin(p, OWN_START_TIME);
-    put(p, p->stats->start_time, NULL);
+    put(p, p->stats->start_time, no_labels);
 }
 
 void stats_visit(void *arg, const struct metrics_visitor *visitor)

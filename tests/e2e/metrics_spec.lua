@@ -147,16 +147,31 @@ describe("penstock's own metrics:", function()
     local server = t:listen()
     local cert = tls.certificate(t:folder(), "a.lab")
     local p = start(t, 1, [[
-      ps.listen { name = "l", bind = "127.0.0.1:0", to = %q, tls = { cert = %q, key = %q } }
-    ]], server.address, cert.cert, cert.key)
-    tls.client(t:connect(p.addresses[2])):handshake()
+      local tls = { cert = %q, key = %q }
+      ps.listen { name = "l", bind = "127.0.0.1:0", to = %q, tls = tls }
+      ps.listen { name = "few", bind = "127.0.0.1:0", to = %q, tls = tls, limits = { handshakes = 1 } }
+      ps.listen { name = "brief", bind = "127.0.0.1:0", to = %q, tls = tls, timeouts = { handshake = 0.05 } }
+    ]], cert.cert, cert.key, server.address, server.address, server.address)
+    local first = tls.client(t:connect(p.addresses[2])):handshake()
+    t:accept(server):send "x"
+    first:expect "x" -- and with it the ticket
+    local again = tls.client(t:connect(p.addresses[2]), { session = first:session() }):handshake()
+    assert.is_true(again:is_resumed())
     local plain = t:connect(p.addresses[2])
     plain:send "this is no ClientHello\n"
     plain:read_all()
+    t:connect(p.addresses[3]) -- says nothing
+    expect(t, p, { ['penstock_connections{listener="few"}'] = 1 })
+    t:connect(p.addresses[3]):expect_reset()
+    t:connect(p.addresses[4]):expect_reset()
     expect(t, p, {
       ['penstock_tls_handshakes_total{listener="l",result="ok",resumed="false"}'] = 1,
+      ['penstock_tls_handshakes_total{listener="l",result="ok",resumed="true"}'] = 1,
       ['penstock_tls_handshakes_total{listener="l",result="failed",resumed="false"}'] = 1,
-      ['penstock_tls_handshake_seconds_count{listener="l"}'] = 1,
+      ['penstock_tls_handshake_seconds_count{listener="l"}'] = 2,
+      ['penstock_tls_handshakes_total{listener="few",result="limit",resumed="false"}'] = 1,
+      ['penstock_tls_handshakes_total{listener="brief",result="timeout",resumed="false"}'] = 1,
+      ['penstock_tls_handshake_seconds_count{listener="brief"}'] = 0,
     })
   end)
 
@@ -244,6 +259,21 @@ describe("penstock's own metrics:", function()
       ['penstock_connections_total{listener="l",reason="eof"}'] = 3,
       ['penstock_reloads_total{result="ok"}'] = 2,
       ['penstock_reloads_total{result="failed"}'] = 1,
+    })
+  end)
+
+  case("a listener that a reload gives another name counts under that", function(t)
+    local server = t:listen()
+    local text = 'ps.listen { name = %q, bind = "127.0.0.1:0", to = %q }'
+    local p = start(t, 1, text, "before", server.address)
+    local old, old_upstream = t:pair(p.addresses[2], server)
+    write(t, text, "after", server.address)
+    reload(p)
+    end_both(t:pair(p.addresses[2], server))
+    end_both(old, old_upstream)
+    expect(t, p, {
+      ['penstock_connections_total{listener="before",reason="eof"}'] = 1,
+      ['penstock_connections_total{listener="after",reason="eof"}'] = 1,
     })
   end)
 

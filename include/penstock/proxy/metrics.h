@@ -38,13 +38,13 @@ struct metrics;
 struct metric;
 
 struct metric_info {
-    enum metric_type type;
     const char *name;
     const char *help; /* "" without */
     const char *const *labels;
     size_t n_labels;
     const double *bounds; /* histogram: upper bounds of its buckets, ascending, without +Inf */
     size_t n_bounds;
+    enum metric_type type;
     bool own; /* not a script's: only then may it have one of penstock's own names */
 };
 
