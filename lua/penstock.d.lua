@@ -729,7 +729,7 @@ function ps.gauge(name, labels, options) end
 ---@return penstock.Histogram
 function ps.histogram(name, labels, options) end
 
----All metrics as text, in Prometheus' format.
+---All metrics as text, in Prometheus' format; penstock's own (docs/metrics.md) are among them.
 ---@return string
 function ps.metrics() end
 

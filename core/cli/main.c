@@ -112,7 +112,7 @@ static enum exit_status serve(struct version *version, struct load_args *args)
         config_drop(config);
         return EXIT_WRONG;
     }
-    int err = server_new(version, shared_metrics(args->shared), &server);
+    int err = server_new(version, args->shared, &server);
     if (err) {
         snprintf(why, sizeof why, "cannot start: %s", err_text(err));
         report(config, why);

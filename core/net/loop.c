@@ -19,6 +19,8 @@ static void read_clock(void *arg)
         return;
     l->now_ns = clock_now_ns();
     l->now_ms = l->now_ns / 1000000;
+    if (l->lag)
+        lag_begin(l->lag, l->now_ns);
 }
 
 static void set_virtual_clock(struct loop *l, uint64_t ms)
@@ -149,6 +151,8 @@ void loop_run(struct loop *l)
 {
     read_clock(l);
     while (!l->stopping) {
+        if (l->lag)
+            lag_end(l->lag, clock_coarse_ns());
         wait_for_events(l);
         run_rest(l);
     }

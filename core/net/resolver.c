@@ -57,6 +57,7 @@ struct resolver {
     size_t asking; /* lookups in flight */
     struct timer timer;
     struct timespec conf_time; /* of resolv.conf when the channel was made */
+    struct count *results;     /* by enum resolver_result; NULL: nobody counts */
     bool freeing;
 };
 
@@ -185,6 +186,11 @@ fail:
     return err;
 }
 
+void resolver_count_in(struct resolver *r, struct count *results)
+{
+    r->results = results;
+}
+
 static void free_entry(struct cache_entry *e)
 {
     list_remove(&e->node);
@@ -288,11 +294,16 @@ static bool store(struct cache_entry *e, const struct ares_addrinfo *info)
     return true;
 }
 
+/* The servers have answered: there is no such address (any more). */
+static bool is_missing(int status)
+{
+    return status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
+}
+
 static void store_failure(struct cache_entry *e, int status)
 {
-    bool gone = status == ARES_ENOTFOUND || status == ARES_ENODATA || status == ARES_SUCCESS;
     e->err = status == ARES_SUCCESS ? ARES_ENODATA : status;
-    if (gone) { /* the servers have answered: there is no such address (any more) */
+    if (is_missing(status)) {
         free(e->addrs);
         e->addrs = NULL;
         e->n = 0;
@@ -302,13 +313,23 @@ static void store_failure(struct cache_entry *e, int status)
     e->fresh_until_ms = e->resolver->loop->now_ms + (e->n ? STALE_MS : FAILURE_MS);
 }
 
+static void count_result(struct resolver *r, enum resolver_result result)
+{
+    if (r->results)
+        count_add(&r->results[result], 1);
+}
+
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *info)
 {
     struct cache_entry *e = arg;
     struct resolver *r = e->resolver;
     (void)timeouts;
     if (!r->freeing) {
-        if (status != ARES_SUCCESS || !store(e, info))
+        bool found = status == ARES_SUCCESS && store(e, info);
+        count_result(r, found                ? RESOLVER_FOUND
+                        : is_missing(status) ? RESOLVER_MISSING
+                                             : RESOLVER_FAILED);
+        if (!found)
             store_failure(e, status);
         answer_all(e);
     }

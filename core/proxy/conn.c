@@ -17,6 +17,7 @@
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/listener.h"
+#include "penstock/proxy/stats.h"
 #include "penstock/proxy/worker.h"
 
 /* A policy that chooses again and again must not keep a client for ever. */
@@ -111,6 +112,7 @@ static void finish(struct conn *c)
     conn_set_state(c, CONN_CLOSED);
     timers_stop(&conn_loop(c)->timers, &c->deadline);
     conn_leave_handshakes(c);
+    conn_count_end(c);
     if (c->dial)
         dial_cancel(c->dial);
     c->dial = NULL;
@@ -282,8 +284,10 @@ static void serve(struct conn *c)
         relay_pump(&c->up);
         relay_pump(&c->down);
     }
-    if (moved)
+    if (moved) {
         c->active_ms = conn_loop(c)->now_ms;
+        conn_count_bytes(c);
+    }
     if (!c->ending)
         look_at_state(c);
     c->serving = false;
@@ -572,6 +576,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
         char text[ADDR_TEXT_MAX];
         const char *why = result->hop ? result->hop : result->why;
         conn_note_failure(c, result);
+        conn_count_dial(c, (int)conn_failed_reason(c));
         log_line(LOG_WARN, c->id, "%s: cannot connect to %s (%s): %s%s%s%s%s%s",
                  conn_listener_name(c), c->targets->items[c->target].endpoint.text,
                  addr_format(&result->address, text, sizeof text), err_text(result->err),
@@ -584,6 +589,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
     c->up.corked = false;
     c->upstream_addr = result->address;
     c->connected_ns = conn_loop(c)->now_ns;
+    conn_count_dial(c, DIAL_OK);
     conn_set_state(c, CONN_CONNECTED);
     conn_decide(c, HOOK_CONNECTED);
 }
@@ -661,6 +667,7 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     c->down.corked = a->config->tls; /* until that is open: nothing is said in plain */
     c->worker = w;
     c->listener = listener_hold(l); /* dropped by free_conn() */
+    c->stats = a->stats;
     c->counted = counted;
     c->generation = worker_generation(w);
     c->generation->n_conns++;
@@ -674,6 +681,7 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     c->seq = atomic_fetch_add(&l->seq, 1) + 1;
     c->accepted_ns = w->loop.now_ns;
     c->refs = 1; /* dropped by finish() */
+    conn_count_begin(c);
     conn_watch(c);
     conn_decide(c, HOOK_ACCEPT);
     return 0;

@@ -55,6 +55,17 @@ void conn_read_proxy(struct conn *c);
 void conn_proxy_is_late(struct conn *c);
 void conn_free_proxy(struct conn *c);
 
+/* conn_stats.c: each counts in the statistics of its listener. */
+void conn_count_begin(struct conn *c);
+/* What was relayed since the last call. */
+void conn_count_bytes(struct conn *c);
+/* The dial has ended: an enum close_reason, DIAL_OK or DIAL_CANCELLED. */
+void conn_count_dial(struct conn *c, int result);
+/* The client's handshake has succeeded, or is ended by the end of the connection. */
+void conn_count_handshake(struct conn *c);
+/* The end of the connection, while it has its dial still. */
+void conn_count_end(struct conn *c);
+
 /* conn_log.c */
 /* The access line and the close hook. */
 void conn_report(struct conn *c);

@@ -13,6 +13,7 @@
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/listener.h"
 #include "penstock/proxy/metrics.h"
+#include "penstock/proxy/stats.h"
 #include "penstock/proxy/worker.h"
 
 /* ---- what it says ---- */
@@ -70,19 +71,13 @@ static struct conn_proxy *make_record(const struct proxy_header *h, const struct
 
 static void count_refused(const struct conn *c, const char *why)
 {
-    static const char *const names[] = {"listener", "why"};
-    static const struct metric_info info = {.type = METRIC_COUNTER,
-                                            .name = "penstock_proxy_refused_total",
-                                            .help = "Connections ended for their PROXY header",
-                                            .labels = names,
-                                            .n_labels = 2,
-                                            .own = true};
     const char *listener = conn_listener_name(c);
     struct metric_label labels[] = {{listener, strlen(listener)}, {why, strlen(why)}};
     struct metric *m;
     char text[128];
     if (c->worker->counts->metrics &&
-        metrics_declare(c->worker->counts->metrics, &info, &m, text, sizeof text) == 0)
+        metrics_declare(c->worker->counts->metrics, stats_proxy_refused(), &m, text, sizeof text) ==
+            0)
         metric_add(m, labels, 1);
 }
 
@@ -121,6 +116,7 @@ static bool take_client(struct conn *c, const struct proxy_header *h)
         limits->per_ip && clients_enter(c->listener->clients, &c->client_addr, limits->per_ip);
     if (c->counted || !limits->per_ip)
         return true;
+    count_add(&c->stats->limited, 1);
     listener_refused_client(c->listener, c->config, &c->client_addr);
     conn_reset(c, REASON_LIMIT, SIDE_CLIENT, "per_ip");
     return false;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "conn_priv.h"
+#include "penstock/base/clock.h"
 #include "penstock/base/log.h"
 #include "penstock/net/tls.h"
 #include "penstock/net/tls_cert.h"
@@ -24,9 +25,11 @@ bool conn_awaits_tls(const struct conn *c)
 
 void conn_leave_handshakes(struct conn *c)
 {
-    if (c->shaking)
-        atomic_fetch_sub(&c->listener->handshakes, 1);
+    if (!c->shaking)
+        return;
     c->shaking = false;
+    atomic_fetch_sub(&c->listener->handshakes, 1);
+    conn_count_handshake(c);
 }
 
 static bool enter_handshakes(struct conn *c)
@@ -34,6 +37,7 @@ static bool enter_handshakes(struct conn *c)
     uint32_t most = c->config->limits.handshakes;
     unsigned now = atomic_fetch_add(&c->listener->handshakes, 1) + 1;
     c->shaking = true;
+    c->shake_ns = clock_now_ns();
     return !most || now <= most;
 }
 

@@ -17,6 +17,7 @@
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/conn.h"
 #include "penstock/proxy/inherited.h"
+#include "penstock/proxy/stats.h"
 #include "penstock/proxy/worker.h"
 
 enum {
@@ -338,6 +339,7 @@ static bool is_first_hit(struct acceptor *a)
     if (before && now - before < SERIES_MS)
         return false;
     atomic_fetch_add(&a->listener->limited, 1);
+    count_add(&a->stats->limited, 1);
     return true;
 }
 
@@ -454,6 +456,7 @@ static void refuse(struct acceptor *a, struct stream *accepted, const struct add
 {
     give_back(a);
     stream_abort(accepted);
+    count_add(&a->stats->limited, 1);
     listener_refused_client(a->listener, a->config, client);
 }
 
@@ -574,6 +577,7 @@ static int start_virtual(struct acceptor *a)
 int acceptor_start(struct acceptor *a, const struct config_listener *config)
 {
     a->config = config;
+    a->stats = worker_listener_stats(a->worker, acceptor_name(a));
     if (a->worker->loop.options.vnet)
         return start_virtual(a);
     return poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
@@ -593,7 +597,10 @@ void acceptor_use(struct acceptor *a, const struct config_listener *config)
         set_options(a->entry.fd, o, a->listener->address.sa.sa_family);
         listen(a->entry.fd, (int)(o->backlog ? o->backlog : BACKLOG));
     }
+    const char *before = acceptor_name(a);
     a->config = config;
+    if (strcmp(before, acceptor_name(a)) != 0)
+        a->stats = worker_listener_stats(a->worker, acceptor_name(a));
     acceptor_resume(a); /* the limits may be higher now */
 }
 

@@ -32,7 +32,8 @@ struct metric {
 
 struct metrics {
     const struct hash_key *hash;
-    uv_mutex_t lock; /* of the list and every help; taken before a metric's */
+    uv_mutex_t lock; /* of the list, the source and every help; taken before a metric's */
+    struct metrics_source source; /* visit NULL: none */
     struct list list;
     size_t n;
 };
@@ -86,6 +87,13 @@ static void metric_free(struct metric *m)
     uv_mutex_destroy(&m->lock);
     free_info(&m->info);
     free(m);
+}
+
+void metrics_set_source(struct metrics *all, const struct metrics_source *source)
+{
+    uv_mutex_lock(&all->lock);
+    all->source = source ? *source : (struct metrics_source){0};
+    uv_mutex_unlock(&all->lock);
 }
 
 void metrics_free(struct metrics *all)
@@ -203,8 +211,10 @@ static int check_info(const struct metric_info *info, char *why, size_t why_cap)
                  info->name);
         return -EINVAL;
     }
-    if (!info->own && !strncmp(info->name, "penstock_", 9)) {
-        snprintf(why, why_cap, "%s: names that begin with penstock_ are penstock's own",
+    if (!info->own && (!strncmp(info->name, "penstock_", 9) ||
+                       !strcmp(info->name, "process_start_time_seconds"))) {
+        snprintf(why, why_cap,
+                 "%s: this name and those that begin with penstock_ are penstock's own",
                  info->name);
         return -EINVAL;
     }
@@ -443,6 +453,8 @@ static void visit(struct metric *m, const struct metrics_visitor *visitor)
 void metrics_visit(struct metrics *all, const struct metrics_visitor *visitor)
 {
     uv_mutex_lock(&all->lock);
+    if (all->source.visit)
+        all->source.visit(all->source.arg, visitor);
     list_for_each (node, next, &all->list)
         visit(container_of(node, struct metric, node), visitor);
     uv_mutex_unlock(&all->lock);

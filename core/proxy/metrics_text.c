@@ -1,4 +1,5 @@
 /* Prometheus' text format. Writes into a buffer of any size and counts what the whole takes. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -150,4 +151,20 @@ size_t metrics_text(struct metrics *all, char *out, size_t cap)
     struct metrics_visitor visitor = {&t, on_metric, on_series};
     metrics_visit(all, &visitor);
     return t.n;
+}
+
+int metrics_write(struct metrics *all, struct buf *out)
+{
+    size_t n = metrics_text(all, NULL, 0);
+    for (;;) {
+        size_t cap = n + n / 8 + 1; /* there may be more meanwhile */
+        char *text = buf_reserve(out, cap);
+        if (!text)
+            return -ENOMEM;
+        n = metrics_text(all, text, cap);
+        if (n <= cap) {
+            buf_commit(out, n);
+            return 0;
+        }
+    }
 }

@@ -399,3 +399,15 @@ size_t pool_choose(struct pool *p, const struct pool_choice *choice, uint32_t *o
     uv_mutex_unlock(&p->lock);
     return n;
 }
+
+void pool_visit(struct pool *p, uint64_t now_ms,
+                void (*visit)(void *arg, const struct pool_view *view), void *arg)
+{
+    uv_mutex_lock(&p->lock);
+    list_for_each (node, next, &p->servers) {
+        const struct pool_server *s = container_of(node, struct pool_server, node);
+        struct pool_view view = {p->name, s->name, state_of(s, now_ms), s->active};
+        visit(arg, &view);
+    }
+    uv_mutex_unlock(&p->lock);
+}

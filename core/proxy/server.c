@@ -14,6 +14,7 @@
 #include "penstock/base/log.h"
 #include "penstock/base/units.h"
 #include "penstock/proxy/notify.h"
+#include "penstock/proxy/shared.h"
 #include "server_priv.h"
 
 static const int signals[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
@@ -70,7 +71,7 @@ static void on_worker_ended(void *arg)
     uv_async_send(&s->ended);
 }
 
-int server_new(struct version *version, struct metrics *metrics, struct server **out)
+int server_new(struct version *version, struct shared *shared, struct server **out)
 {
     const struct config *config = version->config;
     struct server *s = calloc(1, sizeof *s);
@@ -82,12 +83,13 @@ int server_new(struct version *version, struct metrics *metrics, struct server *
         goto fail_loop;
     s->version = *version;
     s->number = 1;
-    s->counts.metrics = metrics;
+    s->counts.metrics = shared_metrics(shared);
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
+    s->counts.stats = stats_new(shared, config->workers);
     s->workers = calloc(config->workers, sizeof *s->workers);
     s->dogs = calloc(config->workers, sizeof *s->dogs);
-    if (!s->workers || !s->dogs)
+    if (!s->counts.stats || !s->workers || !s->dogs)
         goto fail;
     for (; s->n_workers < config->workers; s->n_workers++) {
         struct worker *w = &s->workers[s->n_workers];
@@ -297,6 +299,7 @@ void server_free(struct server *s)
     int err = close_loop(s);
     if (err)
         log_error("the main loop did not close cleanly: %s", err_text(err));
+    stats_free(s->counts.stats);
     free(s->workers);
     free(s->dogs);
     watch_deinit(&s->watch);

@@ -105,6 +105,7 @@ static void reload(struct server *s)
         log_added(s);
         return; /* on_changed() goes on */
     }
+    stats_count_reload(s->counts.stats, false);
     log_error("%s: version %u stays in force: %s", s->wanted_by, s->number, why);
     version_deinit(&v);
     notify_service("READY=1");
@@ -145,6 +146,7 @@ static void on_changed(uv_async_t *handle)
     free(s->from);
     s->from = NULL;
     if (s->number > 1) {
+        stats_count_reload(s->counts.stats, true);
         log_done(s);
         notify_service("READY=1");
     }

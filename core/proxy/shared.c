@@ -193,6 +193,15 @@ int shared_pool(struct shared *s, const char *name, struct pool **out)
     return err;
 }
 
+void shared_visit_pools(struct shared *s, uint64_t now_ms,
+                        void (*visit)(void *arg, const struct pool_view *view), void *arg)
+{
+    uv_mutex_lock(&s->lock);
+    list_for_each (node, next, &s->pools)
+        pool_visit(container_of(node, struct named, node)->it, now_ms, visit, arg);
+    uv_mutex_unlock(&s->lock);
+}
+
 struct metrics *shared_metrics(struct shared *s)
 {
     return s->metrics;

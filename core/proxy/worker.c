@@ -177,6 +177,7 @@ static void bring_into_force(struct worker *w, struct generation *g)
     g->idle_task.run = on_idle_task;
     if (!set)
         return;
+    set->stats = w->stats ? &w->stats->policies : NULL;
     set->owner = g;
     set->on_idle = on_idle;
     set->ops->activate(set, &w->loop, g->number > 1);
@@ -297,6 +298,15 @@ bool worker_has_answered(const struct worker *w)
     return !atomic_load(&w->asked) || atomic_load(&w->over);
 }
 
+struct listener_stats *worker_listener_stats(struct worker *w, const char *name)
+{
+    struct stats *all = w->counts->stats;
+    struct listener_stats *stats = all ? stats_listener(all, name, w->index) : NULL;
+    if (all && !stats)
+        log_error("%s: out of memory: its metrics stand still in worker %u", name, w->index);
+    return stats ? stats : &w->uncounted;
+}
+
 void worker_slot_freed(struct worker *w)
 {
     for (size_t i = 0; i < w->n_acceptors; i++)
@@ -346,13 +356,23 @@ fail_loop:
     return err;
 }
 
+static void count_in(struct worker *w, struct worker_stats *stats)
+{
+    w->stats = stats;
+    w->loop.lag = &stats->lag;
+    resolver_count_in(w->resolver, stats->dns);
+}
+
 int worker_init(struct worker *w, unsigned index, const struct config *config,
                 struct server_counts *counts)
 {
     *w = (struct worker){.index = index, .counts = counts};
     struct loop_options options = {
         .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
-    return init(w, config, &options);
+    int err = init(w, config, &options);
+    if (!err && counts->stats)
+        count_in(w, stats_worker(counts->stats, index));
+    return err;
 }
 
 int worker_init_virtual(struct worker *w, const struct config *config, struct server_counts *counts,

@@ -279,8 +279,8 @@ static void filter_done(struct task *t, enum task_end end)
 }
 
 static const struct task_ops filter_ops[2] = {
-    [RELAY_UP] = {"up filter", push_filter, finish_filter, filter_done},
-    [RELAY_DOWN] = {"down filter", push_filter, finish_filter, filter_done},
+    [RELAY_UP] = {"up filter", push_filter, finish_filter, filter_done, CALL_FILTER},
+    [RELAY_DOWN] = {"down filter", push_filter, finish_filter, filter_done, CALL_FILTER},
 };
 
 static bool start_filter(struct script_policy *p, struct conn *c, struct filters *f, int dir,

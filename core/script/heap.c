@@ -108,4 +108,11 @@ void heap_close_state(struct heap *h, lua_State *L)
     lua_setallocf(L, h->next,
                   h->next_arg); /* lua_close() unmaps the arena only when it is its own */
     lua_close(L);
+    h->used_bytes = 0;
+}
+
+void heap_tell(struct heap *h, struct count *total)
+{
+    count_add(total, (uint64_t)(h->used_bytes - h->told_bytes));
+    h->told_bytes = h->used_bytes;
 }

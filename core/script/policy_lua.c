@@ -234,15 +234,18 @@ static void on_waited(struct task *t, enum task_end end)
 }
 
 static const struct task_ops hook_ops[HOOK_COUNT] = {
-    [HOOK_ACCEPT] = {"accept hook", push_decide, finish_decide, on_waited},
-    [HOOK_SNI] = {"sni hook", push_decide, finish_decide, on_waited},
-    [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited},
-    [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited},
-    [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited},
-    [HOOK_HANDSHAKE] = {"handshake hook", push_handshake, finish_decide, on_waited},
-    [HOOK_SERVE] = {"serve hook", push_serve, finish_decide, on_waited},
-    [HOOK_DATA] = {"data hook", push_data, finish_data, on_waited},
-    [HOOK_CLOSE] = {"close hook", push_close, finish_close, on_waited},
+    [HOOK_ACCEPT] = {"accept hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_ACCEPT},
+    [HOOK_SNI] = {"sni hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_SNI},
+    [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited,
+                      CALL_HOOK + HOOK_CONNECT},
+    [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_FAILED},
+    [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited,
+                        CALL_HOOK + HOOK_CONNECTED},
+    [HOOK_HANDSHAKE] = {"handshake hook", push_handshake, finish_decide, on_waited,
+                        CALL_HOOK + HOOK_HANDSHAKE},
+    [HOOK_SERVE] = {"serve hook", push_serve, finish_decide, on_waited, CALL_HOOK + HOOK_SERVE},
+    [HOOK_DATA] = {"data hook", push_data, finish_data, on_waited, CALL_HOOK + HOOK_DATA},
+    [HOOK_CLOSE] = {"close hook", push_close, finish_close, on_waited, CALL_HOOK + HOOK_CLOSE},
 };
 
 /* A task for `hook`, whose answer is an error until it has given another. */

@@ -343,6 +343,31 @@ static int door(lua_State *L)
     return 1;
 }
 
+/* Returns the time, 0 within another entry, whose time it is. */
+static uint64_t count_entry(const struct task *t)
+{
+    const struct vm *vm = t->vm;
+    if (!vm->set.stats)
+        return 0;
+    if (t->state == TASK_IDLE)
+        count_add(&vm->set.stats->calls[t->ops->counts_as].calls, 1);
+    return vm->current ? 0 : clock_now_ns();
+}
+
+static void count_exit(const struct task *t, uint64_t entered_ns, enum task_end end)
+{
+    struct vm *vm = t->vm;
+    if (!vm->set.stats)
+        return;
+    struct call_stats *stats = &vm->set.stats->calls[t->ops->counts_as];
+    if (end == TASK_FAILED)
+        count_add(&stats->errors, 1);
+    if (!entered_ns)
+        return;
+    count_add(&stats->ns, clock_now_ns() - entered_ns);
+    heap_tell(&vm->heap, &vm->set.stats->heap_bytes);
+}
+
 /* lua_pcall() with bookkeeping. Whatever happens, the stack of the main state is as before. */
 static enum task_end enter(struct task *t)
 {
@@ -350,6 +375,7 @@ static enum task_end enter(struct task *t)
     lua_State *L = vm->L;
     struct task *outer = vm->current;
     enum task_end end;
+    uint64_t entered_ns = count_entry(t);
 
     vm->current = vm->entering = t;
     vm->run++;
@@ -373,6 +399,7 @@ static enum task_end enter(struct task *t)
     }
     lua_pop(L, 1);
     vm->current = outer;
+    count_exit(t, entered_ns, end);
     if (vm->over_budget)
         arm_budget(L, vm);
 

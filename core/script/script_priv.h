@@ -126,6 +126,7 @@ struct task_ops {
     /* A task that waited is over. Lua is not running; may close connections. Must end with
      * sched_release(). */
     void (*done)(struct task *t, enum task_end end);
+    unsigned counts_as; /* enum policy_call, or CALL_HOOK and a hook */
 };
 
 /* What only some tasks need: filters, which wait as long as their connections live, go without. */
@@ -321,6 +322,7 @@ struct heap {
     } kept[HEAP_KEPT]; /* free blocks, oldest first */
     size_t n_kept, kept_bytes;
     ptrdiff_t used_bytes; /* by Lua, since the state was made */
+    ptrdiff_t told_bytes; /* heap_tell() has told of */
     bool guarded;         /* protected Lua runs: over the cap, it gets no more memory */
     bool refused;         /* it has been refused some since the last collection */
 };
@@ -329,6 +331,8 @@ struct heap {
  * outlives it. NULL when out of memory. */
 lua_State *heap_new_state(struct heap *h);
 void heap_close_state(struct heap *h, lua_State *L);
+/* Brings the sum `total` up to date with what Lua uses now: nothing, once the state is closed. */
+void heap_tell(struct heap *h, struct count *total);
 
 /* ---- the rest ---- */
 

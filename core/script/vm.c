@@ -241,6 +241,8 @@ void script_activate(struct vm *vm, struct loop *loop, bool again)
 {
     vm->loop = loop;
     vm->again = again;
+    if (vm->set.stats)
+        heap_tell(&vm->heap, &vm->set.stats->heap_bytes);
     sched_activate(vm);
 }
 
@@ -265,6 +267,8 @@ void vm_free(struct vm *vm)
     report_deinit(vm);
     sched_deinit(vm);
     heap_close_state(&vm->heap, vm->L);
+    if (vm->set.stats)
+        heap_tell(&vm->heap, &vm->set.stats->heap_bytes);
     policy_lua_free_all(vm);
     lib_tls_deinit(vm);
     shared_free(vm->own_shared);

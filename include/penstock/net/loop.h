@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "penstock/base/buf.h"
+#include "penstock/base/lag.h"
 #include "penstock/base/list.h"
 #include "penstock/base/stay.h"
 #include "penstock/net/buf_pool.h"
@@ -54,6 +55,7 @@ struct loop {
     struct pipe_pool pipes;
     struct loop_options options;
     struct stay stay;   /* in scripts, for who watches from another thread */
+    struct lag *lag;    /* of its rounds; its owner sets it; NULL: nobody asks */
     uint64_t prompt_ns; /* last time something was served that wants promptness */
     bool bulk;          /* this round moved bulk data */
     bool uv_dirty;      /* libuv handles were touched outside of libuv's callbacks */

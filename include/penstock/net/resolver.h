@@ -6,10 +6,25 @@
 #include <stddef.h>
 
 #include "penstock/base/addr.h"
+#include "penstock/base/count.h"
 #include "penstock/net/loop.h"
 
 struct resolver;
 struct resolver_query;
+
+/* X(NAME, word) */
+#define RESOLVER_RESULTS(X)                                                                        \
+    X(FOUND, "found")                                                                              \
+    X(MISSING, "missing")                                                                          \
+    X(FAILED, "failed")
+
+/* How a question to the name servers ended. */
+enum resolver_result {
+#define X(name, word) RESOLVER_##name,
+    RESOLVER_RESULTS(X)
+#undef X
+        RESOLVER_RESULT_COUNT
+};
 
 /* `err` is 0 with n >= 1 addresses (port 0, valid during the call), or PS_EDNS with `why` as text.
  */
@@ -28,6 +43,9 @@ struct resolver_query {
 int resolver_new(struct loop *loop, const char *servers, struct resolver **out);
 /* Ends all questions without calling back. */
 void resolver_free(struct resolver *r);
+/* Counts the ends of questions to the servers from now on in `results`, RESOLVER_RESULT_COUNT of
+ * them, which outlive the resolver. */
+void resolver_count_in(struct resolver *r, struct count *results);
 
 /* Asks for the IPv4 (AF_INET) or IPv6 (AF_INET6) addresses of `name`. Calls done once, possibly
  * before it returns, unless cancelled. */

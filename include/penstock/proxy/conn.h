@@ -21,6 +21,7 @@ struct config_listener;
 struct generation;
 struct config_timeouts;
 struct listener;
+struct listener_stats;
 struct worker;
 
 /* X(NAME, text) */
@@ -73,6 +74,7 @@ struct conn {
     struct listener *listener;
     struct generation *generation;        /* the newest when it was accepted; it holds: */
     const struct config_listener *config; /* its listener's */
+    struct listener_stats *stats;         /* where it counts; its worker's */
     struct stream client, upstream;
     struct relay up, down;
     struct addr client_addr;              /* the socket's, or what a PROXY header has told */
@@ -90,12 +92,14 @@ struct conn {
     uint64_t id;  /* unique in the process */
     uint64_t seq; /* count on its listener over all workers, from 1 */
     uint64_t accepted_ns;
+    uint64_t shake_ns;          /* start of the client's TLS handshake */
     uint64_t dial_ns;           /* start of the dial */
     uint64_t connected_ns;      /* 0 until connected */
     uint64_t relay_ms;          /* start of the relay; of the handshake, or of PROXY, before */
     uint64_t active_ms;         /* last byte moved, monotonic */
     uint64_t half_closed_ms;    /* start of the present half-closed window; 0 while none */
     uint64_t half_closed_bytes; /* bytes moved when it began */
+    uint64_t counted_bytes[2];  /* by direction: in the statistics */
     uint32_t refs;              /* who holds it: docs/lifetime.md */
     int failed_err;             /* HOOK_FAILED: why the last dial failed */
     char *failed_hop;           /* which proxy on the way failed and why; NULL without one */

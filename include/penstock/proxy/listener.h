@@ -16,6 +16,7 @@
 #include "penstock/proxy/config.h"
 
 struct clients;
+struct listener_stats;
 struct vnet_port;
 struct worker;
 
@@ -74,6 +75,7 @@ struct acceptor {
     struct listener *listener;            /* one reference */
     const struct config_listener *config; /* of the newest generation; NULL before it is started */
     struct worker *worker;
+    struct listener_stats *stats; /* of its name, in this worker; NULL before it is started */
     struct loop_task free_task;
     struct timer retry; /* when a pause ends by itself */
     bool paused;

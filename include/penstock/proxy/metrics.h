@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "penstock/base/buf.h"
 #include "penstock/base/hash.h"
 
 enum {
@@ -37,14 +38,14 @@ struct metrics;
 struct metric;
 
 struct metric_info {
-    enum metric_type type;
     const char *name;
     const char *help; /* "" without */
     const char *const *labels;
     size_t n_labels;
     const double *bounds; /* histogram: upper bounds of its buckets, ascending, without +Inf */
     size_t n_bounds;
-    bool own; /* not a script's: only then may its name begin with penstock_ */
+    enum metric_type type;
+    bool own; /* not a script's: only then may it have one of penstock's own names */
 };
 
 /* The value of a label. */
@@ -67,9 +68,18 @@ struct metrics_visitor {
     void (*series)(void *arg, const struct metric_info *info, const struct metric_series *series);
 };
 
+/* Metrics that are not declared here, but known elsewhere and shown to whoever visits. */
+struct metrics_source {
+    void *arg;
+    void (*visit)(void *arg, const struct metrics_visitor *visitor); /* on the visitor's thread */
+};
+
 /* NULL when out of memory. `hash` must outlive it. */
 struct metrics *metrics_new(const struct hash_key *hash);
 void metrics_free(struct metrics *all);
+
+/* Shows these, too, before its own; NULL: none. The only way to change it while others visit. */
+void metrics_set_source(struct metrics *all, const struct metrics_source *source);
 
 /* The metric of that name, made when there is none; lives as long as `all`. A metric that is there
  * takes the new help; type, labels and bounds stay what they were. Returns 0; -EINVAL with the
@@ -96,5 +106,8 @@ void metrics_visit(struct metrics *all, const struct metrics_visitor *visitor);
 /* Writes all in Prometheus' text format (version 0.0.4) to `out`, as far as `cap` goes, without a
  * final zero. Returns how long the whole is: more than `cap` when it was cut. */
 size_t metrics_text(struct metrics *all, char *out, size_t cap);
+/* The same, appended to `out` as a whole. From any thread. Returns 0, or -ENOMEM and nothing is
+ * appended. */
+int metrics_write(struct metrics *all, struct buf *out);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "penstock/base/count.h"
 #include "penstock/net/relay.h"
 #include "penstock/proxy/targets.h"
 
@@ -36,6 +37,21 @@ enum policy_hook {
     POLICY_HOOKS(X)
 #undef X
         HOOK_COUNT
+};
+
+/* What a policy is called for, to be counted by: a hook is CALL_HOOK and its number. */
+enum policy_call { CALL_TASK, CALL_FILTER, CALL_HOOK, CALL_COUNT = CALL_HOOK + HOOK_COUNT };
+
+struct call_stats {
+    struct count calls;
+    struct count errors;
+    struct count ns; /* in the script, without what was waited */
+};
+
+/* What the policies of one worker count. */
+struct policy_stats {
+    struct call_stats calls[CALL_COUNT];
+    struct count heap_bytes;
 };
 
 enum verdict_kind {
@@ -131,6 +147,7 @@ struct policy_set {
     const struct policy_set_ops *ops;
     struct policy **policies; /* by that number; NULL where there is none */
     size_t n;
+    struct policy_stats *stats; /* the owner's, set before activate(): count there; NULL: nowhere */
     bool busy;
     void (*on_idle)(struct policy_set *set); /* the owner's */
     void *owner;

@@ -98,6 +98,16 @@ bool pool_dialled(struct pool_server *s, bool success, uint64_t now_ms);
 enum pool_state pool_state(struct pool_server *s, uint64_t now_ms);
 const char *pool_server_name(const struct pool_server *s);
 
+/* A server as pool_visit() shows it. */
+struct pool_view {
+    const char *pool, *server;
+    enum pool_state state;
+    uint32_t active; /* connections that use it */
+};
+/* Shows every server, in the order of their making. `visit` must not come back here. */
+void pool_visit(struct pool *p, uint64_t now_ms,
+                void (*visit)(void *arg, const struct pool_view *view), void *arg);
+
 /* A connection uses it from now on; pool_leave() gives that back. Takes a reference. */
 void pool_enter(struct pool_server *s);
 void pool_leave(struct pool_server *s);

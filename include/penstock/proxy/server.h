@@ -6,12 +6,13 @@
 
 #include "penstock/proxy/version.h"
 
-struct metrics;
 struct server;
+struct shared;
 
 /* Makes a server of a loaded version, whose content it takes over, also on failure. What it counts
- * goes to `metrics`, which outlives it. Returns 0 or a negative errno. */
-int server_new(struct version *version, struct metrics *metrics, struct server **out);
+ * is among the metrics of `shared`, which outlives it, until server_free(). Returns 0 or a negative
+ * errno. */
+int server_new(struct version *version, struct shared *shared, struct server **out);
 
 /* Opens every listening socket; checks descriptors against max_conns. 0, or an error with a message
  * in `why` that names the listener: nothing is open then. */

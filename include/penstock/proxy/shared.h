@@ -31,6 +31,10 @@ int shared_buckets(struct shared *s, const char *name, const struct buckets_limi
 /* The pool of that name. Its servers are there as long as somebody holds them. */
 int shared_pool(struct shared *s, const char *name, struct pool **out);
 
+/* pool_visit() of each pool, in the order of their making. */
+void shared_visit_pools(struct shared *s, uint64_t now_ms,
+                        void (*visit)(void *arg, const struct pool_view *view), void *arg);
+
 /* The keys of TLS session tickets. */
 struct tls_tickets *shared_tickets(struct shared *s);
 /* All metrics. */

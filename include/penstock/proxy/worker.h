@@ -12,6 +12,7 @@
 #include "penstock/net/loop.h"
 #include "penstock/proxy/listener.h"
 #include "penstock/proxy/policy.h"
+#include "penstock/proxy/stats.h"
 
 struct metrics;
 struct resolver;
@@ -24,6 +25,7 @@ struct server_counts {
     uint32_t max_conns;      /* 0: no limit */
     unsigned max_pipes;      /* of each worker */
     struct metrics *metrics; /* of the process; NULL: nobody counts there */
+    struct stats *stats;     /* of the server; NULL: nobody asks for what is counted */
 };
 
 enum { GENERATIONS_MAX = 4 };
@@ -63,6 +65,8 @@ struct worker {
     atomic_bool asked; /* for a sign of life, which has not come yet */
     atomic_bool over;  /* the thread serves no more */
     struct server_counts *counts;
+    struct worker_stats *stats;      /* NULL: nobody asks */
+    struct listener_stats uncounted; /* what nobody asks for is counted here */
     struct resolver *resolver;
     struct list generations; /* newest first; at least one while it serves */
     unsigned n_generations;
@@ -116,6 +120,8 @@ static inline struct generation *worker_generation(const struct worker *w)
 {
     return container_of(w->generations.next, struct generation, node);
 }
+/* Where a listener of that name counts in this worker. Not for each connection. */
+struct listener_stats *worker_listener_stats(struct worker *w, const char *name);
 /* A connection's slot is free again: paused acceptors may go on. */
 void worker_slot_freed(struct worker *w);
 /* The memory of a connection of `generation` is gone. */

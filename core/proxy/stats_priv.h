@@ -1,0 +1,34 @@
+/* What the two files of the statistics share. */
+#ifndef PENSTOCK_PROXY_STATS_PRIV_H
+#define PENSTOCK_PROXY_STATS_PRIV_H
+
+#include <uv.h>
+
+#include "penstock/base/list.h"
+#include "penstock/proxy/stats.h"
+
+/* A listener's name, for ever. */
+struct listener_name {
+    struct list node;               /* in stats->listeners */
+    struct listener_stats *workers; /* one a worker */
+    char name[];
+};
+
+struct stats {
+    struct shared *shared;
+    struct worker_stats *workers;
+    unsigned n_workers;
+    uv_mutex_t lock; /* of the list */
+    struct list listeners;
+    size_t n_listeners;
+    struct count reloads[2]; /* failed, succeeded */
+    double start_time;
+};
+
+/* Upper bounds in seconds, DURATION_BOUNDS of them. */
+extern const double stats_short_bounds[], stats_long_bounds[];
+
+/* Shows all of them, but those that metrics.c counts: metrics_source.visit. */
+void stats_visit(void *arg, const struct metrics_visitor *visitor);
+
+#endif
