@@ -175,7 +175,7 @@ local function perform(stage, p, steps, play)
 end
 
 local n = 0
-for _, document in ipairs { "docs/recipes.md", "docs/index.md" } do
+for _, document in ipairs { "docs/recipes.md", "docs/migration.md", "docs/index.md" } do
   describe(document .. ":", function()
     for _, command in ipairs(commands.of(document)) do
       n = n + 1
