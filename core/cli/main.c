@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "penstock/admin/admin.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/cli/check.h"
@@ -99,6 +100,25 @@ static enum exit_status run_bound(const struct config *config, struct load_args 
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
+static enum exit_status run_with_admin(const struct config *config, struct load_args *args,
+                                       struct server *server, const struct privileges *user,
+                                       char *why)
+{
+    struct admin *admin = NULL;
+    struct admin_options options = {.server = server,
+                                    .metrics = shared_metrics(args->shared),
+                                    .config = config,
+                                    .uid = config->user ? &user->uid : NULL,
+                                    .gid = config->user ? &user->gid : NULL};
+    if (config->admin && admin_open(&options, &admin, why, WHY_MAX)) {
+        report(config, why);
+        return EXIT_FAILED;
+    }
+    enum exit_status status = run_bound(config, args, server, user, why);
+    admin_close(admin);
+    return status;
+}
+
 static enum exit_status serve(struct version *version, struct load_args *args)
 {
     char why[WHY_MAX] = "";
@@ -120,7 +140,7 @@ static enum exit_status serve(struct version *version, struct load_args *args)
         report(config, why);
         server_free(server);
     } else {
-        status = run_bound(config, args, server, &user, why);
+        status = run_with_admin(config, args, server, &user, why);
         server_free(server);
     }
     config_drop(config);

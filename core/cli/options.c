@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "options_priv.h"
+#include "penstock/admin/admin.h"
 #include "penstock/base/err.h"
 
 /* One options_parse() under way. */
@@ -121,12 +122,6 @@ static enum options_result apply_next(struct walk *w, const struct option_spec *
 
 static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
-    /* Documented for later versions: told apart from a slip of the finger. */
-    static const char *const planned[] = {"admin"};
-    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
-        if (strcmp(planned[i], name) == 0)
-            return refuse(w, "--%s is not in this version", name);
-    }
     const char *nearest = options_nearest(name);
     if (nearest)
         return refuse(w, "unknown option --%s; did you mean --%s?", name, nearest);
@@ -450,6 +445,8 @@ int options_finish(struct options *o, struct config *out, char *why, size_t why_
     int err = check_listeners(o, why, why_cap);
     if (!err)
         err = options_tls_check(&o->draft.tls, why, why_cap);
+    if (!err)
+        err = admin_check(&o->draft.config, why, why_cap);
     if (err)
         return err;
     settle(&o->draft);

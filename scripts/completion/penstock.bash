@@ -40,7 +40,8 @@ _penstock_value() {
         [[ -z $cur || $cur == - ]] && COMPREPLY+=(-)
         ;;
     --allow) _penstock_words "any" ;;
-    --log-file | --pid-file | --auth) _penstock_files ;;
+    --log-file | --pid-file | --auth | --admin-token-file) _penstock_files ;;
+    --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
     --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
         --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
@@ -101,6 +102,7 @@ _penstock() {
             --bind-source --via --accept-proxy --accept-proxy-others --send-proxy --resolver --nodelay --no-nodelay \
             --keepalive --rcvbuf --sndbuf --backlog \
             --user --core-dumps --workers --mode --spin --gather --pid-file \
+            --admin --admin-token-file --admin-no-token \
             --log --log-format --log-file --access-log \
             -V --version -h --help"
         ;;
