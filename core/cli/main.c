@@ -14,6 +14,7 @@
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/cli/check.h"
+#include "penstock/cli/ctl.h"
 #include "penstock/cli/help.h"
 #include "penstock/cli/load.h"
 #include "penstock/cli/options.h"
@@ -249,6 +250,8 @@ int main(int argc, char *argv[])
     fill_standard_fds();
     if (argc > 1 && !strcmp(argv[1], "test"))
         return test_command(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "ctl"))
+        return ctl_command(argc - 1, argv + 1);
     switch (options_read(argc, argv, &options, why, sizeof why)) {
     case OPTIONS_RUN:
         status = obey(&args, options);

@@ -251,7 +251,7 @@ static enum options_result take_proxy(struct walk *w, const char *preset)
 /* The first word may be a command. */
 static enum options_result take_command(struct walk *w)
 {
-    static const char *const planned[] = {"ctl", "top", "toxiproxy"};
+    static const char *const planned[] = {"top", "toxiproxy"};
     const char *first = w->n_operands ? w->operands[0] : "";
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(first, planned[i]) == 0)
@@ -262,6 +262,8 @@ static enum options_result take_command(struct walk *w)
     }
     if (strcmp(first, "test") == 0)
         return refuse(w, "test comes first, and has options of its own: penstock test --help");
+    if (strcmp(first, "ctl") == 0)
+        return refuse(w, "ctl comes first, and has options of its own: penstock ctl --help");
     if (strcmp(first, "socks") == 0)
         return take_proxy(w, "socks");
     if (strcmp(first, "connect") == 0)

@@ -75,12 +75,29 @@ _penstock() {
         esac
         return
     fi
+    if [[ $line =~ ^[^[:space:]]+[[:space:]]+ctl($|[[:space:]]) ]]; then
+        case $prev in
+        --token-file) _penstock_files ;;
+        --listener | --client | --tag | --min-age | --after | --limit) ;;
+        --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
+        log) _penstock_words "error warn info debug" ;;
+        *)
+            if [[ $cur == -* ]]; then
+                _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
+                    --json --watch --help"
+            else
+                _penstock_words "health version listeners conns kill reload log metrics"
+            fi
+            ;;
+        esac
+        return
+    fi
     if [[ $line =~ [[:space:]](run|check)$ && $cur != -* ]]; then
         _penstock_policies
         return
     fi
     if [[ $cur != -* && ! $line =~ [[:space:]] ]]; then
-        _penstock_words "run check test socks connect"
+        _penstock_words "run check test ctl socks connect"
         return
     fi
     if [[ $cur == --*=* ]]; then

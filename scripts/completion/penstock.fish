@@ -74,6 +74,7 @@ complete -c penstock -s h -l help -d 'Show the summary'
 
 complete -c penstock -n '__fish_is_first_arg' -a run -d 'Serve a configuration in Lua'
 complete -c penstock -n '__fish_is_first_arg' -a check -d 'Tell what a configuration would do'
+complete -c penstock -n '__fish_is_first_arg' -a ctl -d 'Ask one that runs'
 complete -c penstock -n '__fish_is_first_arg' -a socks -d 'Be a SOCKS5 server'
 complete -c penstock -n '__fish_is_first_arg' -a connect -d 'Be an HTTP proxy'
 complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_complete_suffix .lua)'
@@ -81,3 +82,7 @@ complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_comp
 # penstock test has options of its own.
 complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'
 complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_suffix _spec.lua)'
+
+# So has penstock ctl.
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill reload log metrics'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --json --watch --token-file'
