@@ -162,6 +162,7 @@ static void take_body(struct request *r, const char *bytes, size_t n)
         request_fail(r, ADMIN_TOO_LARGE, "a body is shorter than %d bytes", ADMIN_BODY_MAX);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the parameters are microhttpd's */
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *http, const char *path,
                                   const char *method, const char *version, const char *bytes,
                                   size_t *n, void **memory)

@@ -328,7 +328,7 @@ static int show(const struct ctl *c, const struct command *command, const struct
         fwrite(body, 1, buf_len(&a->body), stdout);
         if (command->print)
             putchar('\n');
-    } else if (!good && !status) {
+    } else if (!command->print || (!good && !status)) {
         ctl_print_error(body, "the admin says no");
     } else if (command->print(body)) {
         complain("what answers at %s is no admin of this version", c->admin);

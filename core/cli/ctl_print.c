@@ -51,7 +51,7 @@ static const char *time_text(uint64_t ms, char *buf, size_t cap)
         snprintf(buf, cap, "%" PRIu64 ".%" PRIu64 "s", s, ms % 1000 / 100);
     else if (s < 100)
         snprintf(buf, cap, "%" PRIu64 "s", s);
-    else if (s < 100 * 60)
+    else if (s < UINT64_C(100) * 60)
         snprintf(buf, cap, "%" PRIu64 "m", s / 60);
     else if (s < UINT64_C(100) * 3600)
         snprintf(buf, cap, "%" PRIu64 "h", s / 3600);

@@ -238,6 +238,22 @@ describe("the admin does", function()
     t:expect_echo(p, server)
   end)
 
+  case("not keep it from ending in the midst of reloads and queries", function(t)
+    local server = t:listen()
+    local p, at = start(t, { "--workers", "3", "-p", t:file("p.lua", "return {}"), "127.0.0.1:0", server.address })
+    for _ = 1, 10 do t:expect_echo(p, server) end
+    local all = {}
+    for i = 1, 10 do
+      all[#all + 1] = admin.start(t, at, "/v1/reload", { method = "POST" })
+      all[#all + 1] = admin.start(t, at, "/v1/connections")
+      if i == 5 then p:log "version (%d+) is in force" end
+    end
+    p:signal "TERM"
+    p:signal "INT"
+    p:expect_exit(0)
+    for _, curl in ipairs(all) do assert.is_truthy(curl:wait()) end -- answered or cut, not left waiting
+  end)
+
   case("say that there is nothing to load", function(t)
     local _, at = start(t, { "127.0.0.1:0", "127.0.0.1:1" })
     local status, body = ask(t, at, "/v1/reload", { method = "POST" })
