@@ -20,6 +20,7 @@
 enum {
     PAGE = 100, /* connections in an answer, where it is not said */
     PAGE_MAX = 1000,
+    KILLS = 256,              /* in one go: more would hold up those that stay */
     PART_BYTES_MAX = 1 << 20, /* of a worker's part: with many tags it is less than a page */
 };
 
@@ -27,6 +28,7 @@ enum {
 struct filter {
     uint64_t id;    /* 0: any */
     uint64_t after; /* ids above it */
+    uint64_t until; /* ids up to it: who comes later is not killed */
     uint64_t min_age_ms;
     char *listener; /* name; NULL: any */
     struct networks *client;
@@ -79,8 +81,8 @@ static uint64_t age_ms(const struct conn *c)
 
 static bool fits(const struct conn *c, const struct filter *f)
 {
-    return !conn_is_closed(c) && c->id > f->after && (!f->id || c->id == f->id) &&
-           age_ms(c) >= f->min_age_ms &&
+    return !conn_is_closed(c) && c->id > f->after && c->id <= f->until &&
+           (!f->id || c->id == f->id) && age_ms(c) >= f->min_age_ms &&
            (!f->listener || strcmp(conn_listener_name(c), f->listener) == 0) &&
            (!f->client || networks_has(f->client, &c->client_addr)) && (!f->tag || has_tag(c, f));
 }
@@ -167,21 +169,31 @@ static void kill_conn(struct part *p, struct conn *c)
     p->killed++;
 }
 
+/* False when there may be others left. */
+static bool kill_some(struct part *p, struct worker *w)
+{
+    unsigned n = 0;
+    list_for_each (node, tmp, &w->conns) {
+        struct conn *c = container_of(node, struct conn, node);
+        if (!fits(c, &p->query->filter))
+            continue;
+        if (n++ == KILLS)
+            return false;
+        kill_conn(p, c);
+    }
+    return true;
+}
+
 static void look(struct part *p, struct worker *w)
 {
     const struct query *q = p->query;
-    if (!q->kill)
-        p->rows = malloc(q->limit * sizeof *p->rows);
-    p->failed = !q->kill && !p->rows;
+    p->rows = malloc(q->limit * sizeof *p->rows);
+    p->failed = !p->rows;
     if (p->failed)
         return;
     list_for_each (node, tmp, &w->conns) { /* in the order of ids */
-        struct conn *c = container_of(node, struct conn, node);
-        if (!fits(c, &q->filter))
-            continue;
-        if (q->kill)
-            kill_conn(p, c);
-        else if (!add_row(p, c))
+        const struct conn *c = container_of(node, struct conn, node);
+        if (fits(c, &q->filter) && !add_row(p, c))
             return;
     }
 }
@@ -191,7 +203,11 @@ static void run_part(struct worker_task *task, struct worker *w)
     struct part *p = container_of(task, struct part, task);
     struct query *q = p->query;
     struct admin *a = q->admin; /* outlives all workers, as the query does not */
-    if (w)
+    if (w && q->kill && !kill_some(p, w)) {
+        worker_post(w, task); /* after those whose turn it is */
+        return;
+    }
+    if (w && !q->kill)
         look(p, w);
     if (atomic_fetch_sub(&q->left, 1) == 1)
         uv_async_send(&a->answered);
@@ -320,6 +336,7 @@ static struct query *new_query(struct request *r, bool kill)
         return NULL;
     }
     *q = (struct query){.admin = r->admin, .request = r, .limit = PAGE, .kill = kill};
+    q->filter.until = kill ? s.served : UINT64_MAX;
     q->n_parts = s.workers;
     q->left = s.workers;
     list_push(&r->admin->queries, &q->node);

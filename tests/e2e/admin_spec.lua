@@ -195,6 +195,18 @@ describe("the admin does", function()
     assert.same({ 200, 3 }, { status, body.killed })
   end)
 
+  case("kill more than it does in one go", function(t)
+    local server = t:listen()
+    local p, at = start(t, { "--access-log", "off", "127.0.0.1:0", server.address })
+    local first = t:expect_echo(p, server)
+    for _ = 1, 599 do t:pair(p, server) end
+    local status, body = ask(t, at, "/v1/connections/kill?all=true", { method = "POST" })
+    assert.same({ 200, 600 }, { status, body.killed })
+    first:expect_reset()
+    assert.equal(0, #conns(t, at))
+    t:expect_echo(p, server)
+  end)
+
   case("kill a connection whose hook waits", function(t)
     local path = t:file("p.lua", [[
       local ps = require "penstock"
