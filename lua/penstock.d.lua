@@ -134,6 +134,7 @@
 ---| "tls"         # TLS failed
 ---| "script"      # a hook failed
 ---| "closed"      # a policy closed it
+---| "killed"      # an operator ended it, by the admin
 ---| "shutdown"    # the process ended first
 ---| "system"      # a local failure
 
@@ -802,6 +803,9 @@ function ps.listen(listener) end
 ---@field log_file? string
 ---@field access_log? string
 ---@field jit? true
+---@field admin? string "unix:/run/penstock/admin.sock" or "127.0.0.1:9180"
+---@field admin_token_file? string
+---@field admin_no_token? true
 ---@field user? string "penstock" or "penstock:ssl-cert"
 ---@field seed? integer
 

@@ -15,6 +15,7 @@ static const char usage[] =
     "       penstock [OPTIONS] run CONFIG.lua         listeners and hooks from one Lua file\n"
     "       penstock socks|connect [OPTIONS] LISTEN   a SOCKS5 server, an HTTP proxy; they have a --help\n"
     "       penstock check CONFIG.lua | -p POLICY.lua [LISTEN TARGET]…    what it would do\n"
+    "       penstock ctl [OPTIONS] COMMAND            asks one that runs with --admin; has a --help\n"
     "       penstock test [OPTIONS] [SPEC…]           specs of policies; see penstock test --help\n";
 
 static const char intro[] =

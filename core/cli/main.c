@@ -10,9 +10,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "penstock/admin/admin.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/cli/check.h"
+#include "penstock/cli/ctl.h"
 #include "penstock/cli/help.h"
 #include "penstock/cli/load.h"
 #include "penstock/cli/options.h"
@@ -99,6 +101,25 @@ static enum exit_status run_bound(const struct config *config, struct load_args 
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
+static enum exit_status run_with_admin(const struct config *config, struct load_args *args,
+                                       struct server *server, const struct privileges *user,
+                                       char *why)
+{
+    struct admin *admin = NULL;
+    struct admin_options options = {.server = server,
+                                    .metrics = shared_metrics(args->shared),
+                                    .config = config,
+                                    .uid = config->user ? &user->uid : NULL,
+                                    .gid = config->user ? &user->gid : NULL};
+    if (config->admin && admin_open(&options, &admin, why, WHY_MAX)) {
+        report(config, why);
+        return EXIT_FAILED;
+    }
+    enum exit_status status = run_bound(config, args, server, user, why);
+    admin_close(admin);
+    return status;
+}
+
 static enum exit_status serve(struct version *version, struct load_args *args)
 {
     char why[WHY_MAX] = "";
@@ -120,7 +141,7 @@ static enum exit_status serve(struct version *version, struct load_args *args)
         report(config, why);
         server_free(server);
     } else {
-        status = run_bound(config, args, server, &user, why);
+        status = run_with_admin(config, args, server, &user, why);
         server_free(server);
     }
     config_drop(config);
@@ -229,6 +250,8 @@ int main(int argc, char *argv[])
     fill_standard_fds();
     if (argc > 1 && !strcmp(argv[1], "test"))
         return test_command(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "ctl"))
+        return ctl_command(argc - 1, argv + 1);
     switch (options_read(argc, argv, &options, why, sizeof why)) {
     case OPTIONS_RUN:
         status = obey(&args, options);

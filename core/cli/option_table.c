@@ -265,6 +265,10 @@ static const struct option_type type_time_s = {"a time", "30, 2m or 1h", store_t
 static const struct option_type type_word = {"known", NULL, store_word, NULL};
 static const struct option_type type_policy = {"a file", "guard.lua", store_text, NULL};
 static const struct option_type type_pid_file = {"a file", "/run/penstock.pid", store_text, NULL};
+static const struct option_type type_admin = {
+    "an address", "unix:/run/penstock/admin.sock or 127.0.0.1:9180", store_text, NULL};
+static const struct option_type type_token_file = {"a file", "/etc/penstock/admin.token",
+                                                   store_text, NULL};
 static const struct option_type type_log_file = {
     "a file", "/var/log/penstock.log, or leave it out for standard error", store_log_file, NULL};
 static const struct option_type type_access = {
@@ -459,6 +463,13 @@ static const struct option_spec table[] = {
     {GROUP_PROCESS, 0, "pid-file", "PATH", &type_pid_file, AT(config.pid_file), 0, 0, NULL,
      "holds the process id from when all is bound to the end"},
 
+    {GROUP_PROCESS, 0, "admin", "ADDR", &type_admin, AT(config.admin), 0, 0, NULL,
+     "answer penstock ctl, HTTP and Prometheus there: unix:/run/penstock/admin.sock (where ctl looks; its owner's alone) or "
+     "127.0.0.1:9180"},
+    {GROUP_PROCESS, 0, "admin-token-file", "FILE", &type_token_file, AT(config.admin_token_file), 0, 0, NULL,
+     "whoever uses --admin shows the token on its first line: Authorization: Bearer TOKEN"},
+    {GROUP_PROCESS, 0, "admin-no-token", NULL, &type_flag, AT(config.admin_no_token), 0, 1, NULL,
+     "--admin on a loopback address is open to all users of this host"},
     {GROUP_PROCESS, 0, "user", "USER[:GROUP]", &type_user, AT(config.user), 0, 0, NULL,
      "become this user once sockets, keys and logs are open"},
     {GROUP_PROCESS, 0, "core-dumps", NULL, &type_flag, AT(config.core_dumps), 0, 1, NULL,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "options_priv.h"
+#include "penstock/admin/admin.h"
 #include "penstock/base/err.h"
 
 /* One options_parse() under way. */
@@ -121,12 +122,6 @@ static enum options_result apply_next(struct walk *w, const struct option_spec *
 
 static enum options_result refuse_unknown(struct walk *w, const char *name)
 {
-    /* Documented for later versions: told apart from a slip of the finger. */
-    static const char *const planned[] = {"admin"};
-    for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
-        if (strcmp(planned[i], name) == 0)
-            return refuse(w, "--%s is not in this version", name);
-    }
     const char *nearest = options_nearest(name);
     if (nearest)
         return refuse(w, "unknown option --%s; did you mean --%s?", name, nearest);
@@ -256,7 +251,7 @@ static enum options_result take_proxy(struct walk *w, const char *preset)
 /* The first word may be a command. */
 static enum options_result take_command(struct walk *w)
 {
-    static const char *const planned[] = {"ctl", "top", "toxiproxy"};
+    static const char *const planned[] = {"top", "toxiproxy"};
     const char *first = w->n_operands ? w->operands[0] : "";
     for (size_t i = 0; i < sizeof planned / sizeof planned[0]; i++) {
         if (strcmp(first, planned[i]) == 0)
@@ -267,6 +262,8 @@ static enum options_result take_command(struct walk *w)
     }
     if (strcmp(first, "test") == 0)
         return refuse(w, "test comes first, and has options of its own: penstock test --help");
+    if (strcmp(first, "ctl") == 0)
+        return refuse(w, "ctl comes first, and has options of its own: penstock ctl --help");
     if (strcmp(first, "socks") == 0)
         return take_proxy(w, "socks");
     if (strcmp(first, "connect") == 0)
@@ -450,6 +447,8 @@ int options_finish(struct options *o, struct config *out, char *why, size_t why_
     int err = check_listeners(o, why, why_cap);
     if (!err)
         err = options_tls_check(&o->draft.tls, why, why_cap);
+    if (!err)
+        err = admin_check(&o->draft.config, why, why_cap);
     if (err)
         return err;
     settle(&o->draft);

@@ -74,7 +74,7 @@ static const struct option_spec *similar(const char *typed)
 
 const char *options_nearest_command(const char *typed)
 {
-    static const char *const commands[] = {"run", "check", "test", "socks", "connect"};
+    static const char *const commands[] = {"run", "check", "test", "ctl", "socks", "connect"};
     size_t len = strlen(typed);
     /* No address is a word of small letters; and "-", a target, is none either. */
     if (len < 3 || len > LONGEST || strspn(typed, "abcdefghijklmnopqrstuvwxyz") != len)

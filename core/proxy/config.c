@@ -47,6 +47,8 @@ void config_deinit(struct config *c)
     free(c->auth);
     free(c->resolver);
     free(c->pid_file);
+    free(c->admin);
+    free(c->admin_token_file);
     free(c->user);
     free(c->lua_modules);
     free((void *)c->log.file);

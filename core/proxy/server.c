@@ -83,6 +83,9 @@ int server_new(struct version *version, struct shared *shared, struct server **o
         goto fail_loop;
     s->version = *version;
     s->number = 1;
+    s->started_ns = clock_now_ns();
+    list_init(&s->waiting);
+    list_init(&s->attending);
     s->counts.metrics = shared_metrics(shared);
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
@@ -160,6 +163,7 @@ static void stop(struct server *s, int signum)
 {
     char time[32];
     unsigned left = atomic_load(&s->counts.conns);
+    server_fail_waiters(s);
     if (s->order >= WORKER_DRAIN || s->version.config->drain_ms == 0) {
         end_now(s);
         return;
@@ -281,6 +285,7 @@ int server_run(struct server *s, const struct version_loader *loader)
         command_all(s, WORKER_END);
         if (atomic_load(&s->n_ended) < s->n_workers)
             uv_run(&s->loop, UV_RUN_DEFAULT);
+        join_workers(s);
         return err;
     }
     log_listening(s);

@@ -38,8 +38,12 @@ struct server {
     atomic_uint n_changed; /* workers that have made the present change */
     size_t *from;          /* of the present change, NULL when none is under way */
     unsigned wanted;       /* reloads that were asked for meanwhile */
+    struct list waiting;   /* struct server_waiter of the next reload */
+    struct list attending; /* of the present one */
     const char *wanted_by; /* by what; static storage */
     uint64_t began_ns;
+    uint64_t started_ns;
+    bool open;                         /* the first change is done: every listener accepts */
     size_t n_added, n_kept, n_removed; /* listeners of the present change */
     struct watch watch;
     /* server_service.c */
@@ -62,6 +66,8 @@ void server_worker_changed(void *arg);
 int server_open_reload(struct server *s);
 /* Loads a new version, now or once the present change is done. */
 void server_reload(struct server *s, const char *by);
+/* It stops: nobody waits for a reload in vain. */
+void server_fail_waiters(struct server *s);
 
 /* Opens the handles by which the service manager is told. */
 void server_open_service(struct server *s);

@@ -1,4 +1,5 @@
 /* Reload: another version in place of the present one, while connections go on. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,9 @@ static void warn_of_restart(const struct server *s, const struct config *now)
         {"gather", now->gather_us != was->gather_us},
         {"resolver", differ(now->resolver, was->resolver)},
         {"pid_file", differ(now->pid_file, was->pid_file)},
+        {"admin", differ(now->admin, was->admin)},
+        {"admin_token_file", differ(now->admin_token_file, was->admin_token_file)},
+        {"admin_no_token", now->admin_no_token != was->admin_no_token},
         {"log_file", differ(now->log.file, was->log.file)},
         {"log_format", now->log.format != was->log.format},
         {"access_log", differ(now->log.access_file, was->log.access_file)},
@@ -85,15 +89,39 @@ static int put_in_force(struct server *s, struct version *v, char *why)
     return 0;
 }
 
+static void tell(struct list *waiters, int err, unsigned version, const char *why)
+{
+    struct list all; /* who is told may ask again */
+    list_take(&all, waiters);
+    list_for_each (node, tmp, &all) {
+        list_remove(node);
+        struct server_waiter *waiter = container_of(node, struct server_waiter, node);
+        waiter->done(waiter, err, version, why);
+    }
+}
+
+static void end_reload(struct server *s, int err, const char *why)
+{
+    notify_service("READY=1");
+    tell(&s->attending, err, s->number, why);
+}
+
+static bool has_nothing_to_load(const struct server *s)
+{
+    return !s->version.config->policy && !config_has_tls(s->version.config);
+}
+
 static void reload(struct server *s)
 {
+    static const char nothing[] = "nothing to load again: there is no policy, no configuration "
+                                  "file and no certificate";
     char why[WHY_MAX] = "";
     struct version v;
     s->began_ns = clock_now_ns();
-    if (!s->version.config->policy && !config_has_tls(s->version.config)) {
-        log_warn("%s: nothing to load again: there is no policy, no configuration file and no "
-                 "certificate",
-                 s->wanted_by);
+    list_take(&s->attending, &s->waiting);
+    if (has_nothing_to_load(s)) {
+        log_warn("%s: %s", s->wanted_by, nothing);
+        tell(&s->attending, -ENOENT, s->number, nothing);
         return;
     }
     notify_reloading();
@@ -108,7 +136,7 @@ static void reload(struct server *s)
     stats_count_reload(s->counts.stats, false);
     log_error("%s: version %u stays in force: %s", s->wanted_by, s->number, why);
     version_deinit(&v);
-    notify_service("READY=1");
+    end_reload(s, err, why);
 }
 
 /* Those that were asked for, one after the other, as far as it goes. */
@@ -131,6 +159,23 @@ void server_reload(struct server *s, const char *by)
     reload_wanted(s);
 }
 
+void server_reload_wait(struct server *s, const char *by, struct server_waiter *waiter)
+{
+    if (s->order != WORKER_SERVE) {
+        waiter->done(waiter, -ESHUTDOWN, s->number, "not while stopping");
+        return;
+    }
+    bool first = list_is_empty(&s->waiting);
+    list_push(&s->waiting, &waiter->node);
+    if (first)
+        server_reload(s, by);
+}
+
+void server_fail_waiters(struct server *s)
+{
+    tell(&s->waiting, -ESHUTDOWN, s->number, "not while stopping");
+}
+
 static void log_done(const struct server *s)
 {
     log_info(
@@ -145,10 +190,11 @@ static void on_changed(uv_async_t *handle)
         return;
     free(s->from);
     s->from = NULL;
+    s->open = true;
     if (s->number > 1) {
         stats_count_reload(s->counts.stats, true);
         log_done(s);
-        notify_service("READY=1");
+        end_reload(s, 0, "");
     }
     reload_wanted(s);
 }

@@ -240,6 +240,37 @@ void worker_change(struct worker *w, struct worker_change *change)
         uv_async_send(&w->wake);
 }
 
+/* --- tasks
+ * -------------------------------------------------------------------------------------------- */
+
+void worker_post(struct worker *w, struct worker_task *task)
+{
+    uv_mutex_lock(&w->lock);
+    bool over = w->refuses_tasks;
+    if (!over)
+        list_push(&w->tasks, &task->node);
+    uv_mutex_unlock(&w->lock);
+    if (over)
+        task->run(task, NULL);
+    else if (w->started)
+        uv_async_send(&w->wake);
+}
+
+/* `on` is the worker, or NULL once it has ended. */
+static void run_tasks(struct worker *w, struct worker *on)
+{
+    struct list tasks;
+    uv_mutex_lock(&w->lock);
+    list_take(&tasks, &w->tasks);
+    w->refuses_tasks = !on;
+    uv_mutex_unlock(&w->lock);
+    list_for_each (node, tmp, &tasks) {
+        list_remove(node); /* it may be posted again */
+        struct worker_task *task = container_of(node, struct worker_task, node);
+        task->run(task, on);
+    }
+}
+
 /* --- orders
  * ------------------------------------------------------------------------------------------------
  */
@@ -273,6 +304,7 @@ static void on_wake(uv_async_t *handle)
     enum worker_order order = (enum worker_order)atomic_load(&w->order);
     atomic_store(&w->asked, false);
     apply_changes(w);
+    run_tasks(w, w);
     if (order >= WORKER_DRAIN && w->obeyed < WORKER_DRAIN)
         drain(w);
     w->obeyed = order;
@@ -331,6 +363,7 @@ static int init(struct worker *w, const struct config *config, const struct loop
     list_init(&w->conns);
     list_init(&w->generations);
     list_init(&w->changes);
+    list_init(&w->tasks);
     int err = uv_mutex_init(&w->lock);
     if (err)
         return err;
@@ -388,6 +421,7 @@ static void run(void *arg)
     struct worker *w = arg;
     apply_changes(w);
     loop_run(&w->loop);
+    run_tasks(w, NULL);
     free_generations(w);
     atomic_store(&w->over, true);
     w->on_ended(w->arg);

@@ -30,7 +30,7 @@ local options_of_listener = {
 }
 local options_of_process = {
   "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
-  "access_log", "jit", "seed", "user",
+  "access_log", "jit", "seed", "user", "admin", "admin_token_file", "admin_no_token",
 }
 
 -- Where what belongs that was written at the wrong place.
@@ -383,7 +383,7 @@ return function(ps, core)
     local elsewhere = not found and moved(key)
     if elsewhere then fail("%s belongs to a listener: %s", label, elsewhere) end
     if not found then unknown("ps.options", key, options_of_process) end
-    if key == "jit" then
+    if key == "jit" or key == "admin_no_token" then
       if value ~= true then fail("%s is true, or left out", label) end
       value = ""
     end

@@ -40,7 +40,8 @@ _penstock_value() {
         [[ -z $cur || $cur == - ]] && COMPREPLY+=(-)
         ;;
     --allow) _penstock_words "any" ;;
-    --log-file | --pid-file | --auth) _penstock_files ;;
+    --log-file | --pid-file | --auth | --admin-token-file) _penstock_files ;;
+    --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
     --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
         --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
@@ -74,12 +75,29 @@ _penstock() {
         esac
         return
     fi
+    if [[ $line =~ ^[^[:space:]]+[[:space:]]+ctl($|[[:space:]]) ]]; then
+        case $prev in
+        --token-file) _penstock_files ;;
+        --listener | --client | --tag | --min-age | --after | --limit) ;;
+        --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
+        log) _penstock_words "error warn info debug" ;;
+        *)
+            if [[ $cur == -* ]]; then
+                _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
+                    --json --watch --help"
+            else
+                _penstock_words "health version listeners conns kill reload log metrics"
+            fi
+            ;;
+        esac
+        return
+    fi
     if [[ $line =~ [[:space:]](run|check)$ && $cur != -* ]]; then
         _penstock_policies
         return
     fi
     if [[ $cur != -* && ! $line =~ [[:space:]] ]]; then
-        _penstock_words "run check test socks connect"
+        _penstock_words "run check test ctl socks connect"
         return
     fi
     if [[ $cur == --*=* ]]; then
@@ -101,6 +119,7 @@ _penstock() {
             --bind-source --via --accept-proxy --accept-proxy-others --send-proxy --resolver --nodelay --no-nodelay \
             --keepalive --rcvbuf --sndbuf --backlog \
             --user --core-dumps --workers --mode --spin --gather --pid-file \
+            --admin --admin-token-file --admin-no-token \
             --log --log-format --log-file --access-log \
             -V --version -h --help"
         ;;

@@ -62,6 +62,9 @@ complete -c penstock -l gather -x -d 'Microseconds between rounds of bulk transf
 complete -c penstock -l user -x -a '(__fish_complete_users)' -d 'Become this user'
 complete -c penstock -l core-dumps -d 'Allow core dumps although keys are in memory'
 complete -c penstock -l pid-file -r -F -d 'Holds the process id'
+complete -c penstock -l admin -x -a 'unix:/run/penstock/admin.sock 127.0.0.1:9180' -d 'Where the admin listens'
+complete -c penstock -l admin-token-file -r -F -d 'Holds the token of the admin'
+complete -c penstock -l admin-no-token -d 'No token on loopback'
 complete -c penstock -l log -x -a 'error warn info debug' -d 'What is logged'
 complete -c penstock -l log-format -x -a 'text json journal' -d 'How lines look'
 complete -c penstock -l log-file -r -F -d 'Instead of standard error'
@@ -71,6 +74,7 @@ complete -c penstock -s h -l help -d 'Show the summary'
 
 complete -c penstock -n '__fish_is_first_arg' -a run -d 'Serve a configuration in Lua'
 complete -c penstock -n '__fish_is_first_arg' -a check -d 'Tell what a configuration would do'
+complete -c penstock -n '__fish_is_first_arg' -a ctl -d 'Ask one that runs'
 complete -c penstock -n '__fish_is_first_arg' -a socks -d 'Be a SOCKS5 server'
 complete -c penstock -n '__fish_is_first_arg' -a connect -d 'Be an HTTP proxy'
 complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_complete_suffix .lua)'
@@ -78,3 +82,7 @@ complete -c penstock -n '__fish_seen_subcommand_from run check' -a '(__fish_comp
 # penstock test has options of its own.
 complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'
 complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_suffix _spec.lua)'
+
+# So has penstock ctl.
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill reload log metrics'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --json --watch --token-file'

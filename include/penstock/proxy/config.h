@@ -82,12 +82,15 @@ struct config {
     uint64_t drain_ms;  /* after TERM: how long connections may live on; default 30 s */
     uint32_t spin_us;   /* poll that long before blocking; default 0 */
     uint32_t gather_us; /* pause between rounds while only bulk transfers run; default 400 */
-    char *resolver;  /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
-    char *pid_file;  /* NULL: none */
-    char *user;      /* "user[:group]" to become once all is open; NULL: stay who we are */
-    bool core_dumps; /* allowed although there are private keys in memory */
-    uint64_t seed;   /* of ps.random(); 0: from the system */
-    bool unsafe_lua; /* open all Lua libraries to the policy */
+    char *resolver; /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
+    char *pid_file; /* NULL: none */
+    char *admin;    /* where the admin listens; NULL: nowhere */
+    char *admin_token_file; /* NULL: none */
+    char *user;             /* "user[:group]" to become once all is open; NULL: stay who we are */
+    bool admin_no_token;    /* on loopback whoever is on this host may */
+    bool core_dumps;        /* allowed although there are private keys in memory */
+    uint64_t seed;          /* of ps.random(); 0: from the system */
+    bool unsafe_lua;        /* open all Lua libraries to the policy */
     char *lua_modules;      /* C modules that policies may require, "cjson,lpeg"; NULL: none */
     bool jit;               /* compile policies (then they cannot be interrupted) */
     struct log_options log; /* strings owned */

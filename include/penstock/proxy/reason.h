@@ -17,6 +17,7 @@
     X(LIMIT, "limit", "a limit was reached; detail names it")                                      \
     X(SCRIPT, "script", "a hook failed")                                                           \
     X(CLOSED, "closed", "a policy closed it")                                                      \
+    X(KILLED, "killed", "an operator ended it")                                                    \
     X(SHUTDOWN, "shutdown", "the process ended before the connection did")                         \
     X(SYSTEM, "system", "a local failure: memory, descriptors; detail is the system's error")
 

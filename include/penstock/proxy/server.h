@@ -2,10 +2,16 @@
 #ifndef PENSTOCK_PROXY_SERVER_H
 #define PENSTOCK_PROXY_SERVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
 
+#include "penstock/base/list.h"
 #include "penstock/proxy/version.h"
 
+struct config_listener;
+struct listener;
 struct server;
 struct shared;
 
@@ -26,5 +32,40 @@ int server_run(struct server *s, const struct version_loader *loader);
 
 /* Closes and frees everything. */
 void server_free(struct server *s);
+
+/* --- For who looks after a server that runs, on the main thread (core/admin) --- */
+
+/* The main thread's loop: it runs from server_run() to server_free(), which closes the handles that
+ * are left in it. */
+uv_loop_t *server_loop(struct server *s);
+
+struct server_status {
+    bool open;     /* every listener has begun to accept */
+    bool draining; /* no new connections any more */
+    unsigned version, workers;
+    uint32_t conns, max_conns;
+    unsigned long long served; /* connections so far */
+    uint64_t uptime_ms;
+};
+void server_get_status(const struct server *s, struct server_status *out);
+
+/* Those of the version in force. */
+size_t server_n_listeners(const struct server *s);
+const struct listener *server_listener(const struct server *s, size_t i,
+                                       const struct config_listener **config);
+
+/* Worker i of status.workers; for worker_post(). */
+struct worker *server_worker(struct server *s, unsigned i);
+
+/* Who waits for a reload; embedded in its owner, who may leave by list_remove(&node). */
+struct server_waiter {
+    struct list node;
+    /* The version in force now is `version`; `err` is 0, or a negative error with its message in
+     * `why`, and it is what it was. */
+    void (*done)(struct server_waiter *waiter, int err, unsigned version, const char *why);
+};
+/* Loads another version, as HUP does. waiter->done() follows, maybe at once. Those who ask while
+ * one is under way share the one that follows. `by` is for the log; static storage. */
+void server_reload_wait(struct server *s, const char *by, struct server_waiter *waiter);
 
 #endif

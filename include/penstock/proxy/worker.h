@@ -56,6 +56,14 @@ struct worker_change {
                            server's, until the change is done */
 };
 
+/* Something that another thread wants to be done by a worker; embedded in its owner. */
+struct worker_task {
+    struct list node; /* in worker->tasks */
+    /* On the worker's thread, between batches of events. `w` is NULL, and the thread any, when the
+     * worker has ended. The task is nobody else's from then on. */
+    void (*run)(struct worker_task *task, struct worker *w);
+};
+
 struct worker {
     struct loop loop;
     uv_thread_t thread;
@@ -76,6 +84,8 @@ struct worker {
     size_t n_conns;
     uv_mutex_t lock;
     struct list changes;           /* struct worker_change, oldest first; under the lock */
+    struct list tasks;             /* struct worker_task, oldest first; under the lock */
+    bool refuses_tasks;            /* it takes no more of them; under the lock */
     void (*on_changed)(void *arg); /* called on the worker's thread after each change */
     void (*on_ended)(void *arg);   /* called on the worker's thread as its last act */
     void *arg;
@@ -104,6 +114,8 @@ void worker_command(struct worker *w, enum worker_order order);
 void worker_ask(struct worker *w);
 /* Has it given one since worker_ask(), or nothing more to do? From the main thread. */
 bool worker_has_answered(const struct worker *w);
+/* Has `task` run, once, whatever becomes of the worker. From any thread. */
+void worker_post(struct worker *w, struct worker_task *task);
 /* Waits for the thread (if it was started) and frees all. Returns 0, or an error when handles were
  * left open. */
 int worker_deinit(struct worker *w);

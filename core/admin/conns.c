@@ -1,0 +1,497 @@
+/* Connections: listed and killed. They live on the workers' threads: a query has a part for each
+ * worker, which looks through its own connections and writes those that fit as JSON; the main
+ * thread puts the parts together in the order of ids. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin_priv.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/base/networks.h"
+#include "penstock/base/units.h"
+#include "penstock/net/tls.h"
+#include "penstock/proxy/conn.h"
+#include "penstock/proxy/worker.h"
+
+enum {
+    PAGE = 100, /* connections in an answer, where it is not said */
+    PAGE_MAX = 1000,
+    KILLS = 256,              /* in one go: more would hold up those that stay */
+    PART_BYTES_MAX = 1 << 20, /* of a worker's part: with many tags it is less than a page */
+};
+
+/* Which connections. */
+struct filter {
+    uint64_t id;    /* 0: any */
+    uint64_t after; /* ids above it */
+    uint64_t until; /* ids up to it: who comes later is not killed */
+    uint64_t min_age_ms;
+    char *listener; /* name; NULL: any */
+    struct networks *client;
+    char *tag, *tag_value; /* tag_value: NULL when any will do */
+};
+
+struct row {
+    uint64_t id;
+    size_t end; /* of its JSON in the part's bytes */
+};
+
+struct part {
+    struct worker_task task;
+    struct query *query;
+    struct buf json;
+    struct row *rows;
+    size_t n;
+    uint64_t killed;
+    bool more;   /* there are others behind these */
+    bool failed; /* out of memory */
+};
+
+struct query {
+    struct list node; /* in admin->queries */
+    struct admin *admin;
+    struct request *request;
+    struct filter filter;
+    uint64_t limit;
+    bool kill, all;
+    atomic_uint left; /* parts that are not done */
+    unsigned n_parts;
+    struct part parts[];
+};
+
+/* --- on the worker's thread
+ * ------------------------------------------------------------------------------------ */
+
+static bool has_tag(const struct conn *c, const struct filter *f)
+{
+    for (const struct conn_tag *t = c->tags; t; t = t->next)
+        if (strcmp(t->text, f->tag) == 0)
+            return !f->tag_value || strcmp(t->value, f->tag_value) == 0;
+    return false;
+}
+
+static uint64_t age_ms(const struct conn *c)
+{
+    return (conn_loop(c)->now_ns - c->accepted_ns) / 1000000;
+}
+
+static bool fits(const struct conn *c, const struct filter *f)
+{
+    return !conn_is_closed(c) && c->id > f->after && c->id <= f->until &&
+           (!f->id || c->id == f->id) && age_ms(c) >= f->min_age_ms &&
+           (!f->listener || strcmp(conn_listener_name(c), f->listener) == 0) &&
+           (!f->client || networks_has(f->client, &c->client_addr)) && (!f->tag || has_tag(c, f));
+}
+
+static const char *const state_texts[] = {
+#define X(name, text) text,
+    CONN_STATES(X)
+#undef X
+};
+
+static const char *const mode_texts[] = {
+    [RELAY_COPY] = "copy",     [RELAY_SPLICE] = "splice",   [RELAY_SCRIPT] = "script",
+    [RELAY_STREAM] = "stream", [RELAY_DISCARD] = "discard",
+};
+
+static void write_relay(struct json *j, const char *key, const struct relay *r)
+{
+    json_begin_object(j, key);
+    json_uint(j, "bytes", r->bytes);
+    json_text(j, "mode", r->state == RELAY_IDLE ? NULL : mode_texts[r->mode]);
+    json_end_object(j);
+}
+
+/* The version, or null without TLS. */
+static void write_tls(struct json *j, const char *key, const struct stream *s)
+{
+    struct tls_info info;
+    json_text(j, key, tls_get_info(s, &info) ? info.version : NULL);
+}
+
+static void write_tags(struct json *j, const struct conn *c)
+{
+    json_begin_object(j, "tags");
+    for (const struct conn_tag *t = c->tags; t; t = t->next)
+        json_text(j, t->text, t->value);
+    json_end_object(j);
+}
+
+static void write_conn(struct json *j, const struct conn *c)
+{
+    char client[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX], upstream[300];
+    const struct conn_proxy *header = conn_proxy(c);
+    uint64_t now = conn_loop(c)->now_ms, age = age_ms(c);
+    uint64_t idle = c->active_ms && c->active_ms <= now ? now - c->active_ms : age;
+    json_begin_object(j, NULL);
+    json_uint(j, "id", c->id);
+    json_text(j, "listener", conn_listener_name(c));
+    json_text(j, "client", addr_format(&c->client_addr, client, sizeof client));
+    json_text(j, "proxy", header ? addr_format(&header->peer, proxy, sizeof proxy) : NULL);
+    json_text(j, "upstream", conn_upstream_text(c, upstream, sizeof upstream));
+    json_text(j, "state", state_texts[c->state]);
+    json_uint(j, "age_ms", age);
+    json_uint(j, "idle_ms", idle < age ? idle : age);
+    write_relay(j, "up", &c->up);
+    write_relay(j, "down", &c->down);
+    write_tags(j, c);
+    json_begin_object(j, "tls");
+    write_tls(j, "client", &c->client);
+    write_tls(j, "upstream", &c->upstream);
+    json_end_object(j);
+    json_end_object(j);
+}
+
+/* False when no more go into the part. */
+static bool add_row(struct part *p, const struct conn *c)
+{
+    struct json j;
+    if (p->n == p->query->limit || buf_len(&p->json) >= PART_BYTES_MAX) {
+        p->more = true;
+        return false;
+    }
+    json_init(&j, &p->json);
+    write_conn(&j, c);
+    p->failed |= j.failed;
+    p->rows[p->n++] = (struct row){c->id, buf_len(&p->json)};
+    return !p->failed;
+}
+
+static void kill_conn(struct part *p, struct conn *c)
+{
+    conn_hold(c); /* dropped below: the close may be the end of it */
+    conn_reset(c, REASON_KILLED, SIDE_NONE, "admin");
+    conn_drop(c);
+    p->killed++;
+}
+
+/* False when there may be others left. */
+static bool kill_some(struct part *p, struct worker *w)
+{
+    unsigned n = 0;
+    list_for_each (node, tmp, &w->conns) {
+        struct conn *c = container_of(node, struct conn, node);
+        if (!fits(c, &p->query->filter))
+            continue;
+        if (n++ == KILLS)
+            return false;
+        kill_conn(p, c);
+    }
+    return true;
+}
+
+static void look(struct part *p, struct worker *w)
+{
+    const struct query *q = p->query;
+    p->rows = malloc(q->limit * sizeof *p->rows);
+    p->failed = !p->rows;
+    if (p->failed)
+        return;
+    list_for_each (node, tmp, &w->conns) { /* in the order of ids */
+        const struct conn *c = container_of(node, struct conn, node);
+        if (fits(c, &q->filter) && !add_row(p, c))
+            return;
+    }
+}
+
+static void run_part(struct worker_task *task, struct worker *w)
+{
+    struct part *p = container_of(task, struct part, task);
+    struct query *q = p->query;
+    struct admin *a = q->admin; /* outlives all workers, as the query does not */
+    if (w && q->kill && !kill_some(p, w)) {
+        worker_post(w, task); /* after those whose turn it is */
+        return;
+    }
+    if (w && !q->kill)
+        look(p, w);
+    if (atomic_fetch_sub(&q->left, 1) == 1)
+        uv_async_send(&a->answered);
+}
+
+/* --- the filter
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void free_query(struct query *q)
+{
+    for (unsigned i = 0; i < q->n_parts; i++) {
+        buf_deinit(&q->parts[i].json);
+        free(q->parts[i].rows);
+    }
+    networks_drop(q->filter.client);
+    free(q->filter.listener);
+    free(q->filter.tag);
+    list_remove(&q->node);
+    free(q);
+}
+
+static int set_listener(struct query *q, const char *value)
+{
+    free(q->filter.listener);
+    q->filter.listener = strdup(value);
+    return q->filter.listener ? 0 : -ENOMEM;
+}
+
+static int set_client(struct query *q, const char *value)
+{
+    networks_drop(q->filter.client);
+    q->filter.client = NULL;
+    return networks_parse(value, &q->filter.client);
+}
+
+static int set_tag(struct query *q, const char *value)
+{
+    free(q->filter.tag);
+    q->filter.tag = strdup(value);
+    if (!q->filter.tag)
+        return -ENOMEM;
+    char *equals = strchr(q->filter.tag, '=');
+    q->filter.tag_value = equals ? equals + 1 : NULL;
+    if (equals)
+        *equals = '\0';
+    return *q->filter.tag ? 0 : -EINVAL;
+}
+
+static int set_min_age(struct query *q, const char *value)
+{
+    return units_parse_time_ms(value, &q->filter.min_age_ms);
+}
+
+static int set_after(struct query *q, const char *value)
+{
+    return units_parse_uint(value, 0, UINT64_MAX, &q->filter.after);
+}
+
+static int set_limit(struct query *q, const char *value)
+{
+    return units_parse_uint(value, 1, PAGE_MAX, &q->limit);
+}
+
+static int set_all(struct query *q, const char *value)
+{
+    q->all = strcmp(value, "true") == 0;
+    return q->all ? 0 : -EINVAL;
+}
+
+static const struct argument {
+    const char *name;
+    int (*set)(struct query *q, const char *value);
+    const char *good;
+    bool listing, killing; /* where it may stand */
+} arguments[] = {
+    {"listener", set_listener, "the name of a listener", true, true},
+    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix", true, true},
+    {"tag", set_tag, "KEY or KEY=VALUE", true, true},
+    {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h", true, true},
+    {"after", set_after, "the id of a connection", true, false},
+    {"limit", set_limit, "1 to 1000", true, false},
+    {"all", set_all, "true", false, true},
+};
+
+/* The arguments of a request, as they are read. */
+struct reading {
+    struct query *query;
+    bool failed, any;
+};
+
+static enum MHD_Result take_argument(void *arg, enum MHD_ValueKind kind, const char *key,
+                                     const char *value)
+{
+    struct reading *reading = arg;
+    struct query *q = reading->query;
+    (void)kind;
+    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) {
+        const struct argument *a = &arguments[i];
+        if (strcmp(a->name, key) != 0 || !(q->kill ? a->killing : a->listing))
+            continue;
+        reading->any = true;
+        reading->failed = !value || a->set(q, value);
+        if (reading->failed)
+            request_fail(q->request, MHD_HTTP_BAD_REQUEST, "%s is %s", key, a->good);
+        return reading->failed ? MHD_NO : MHD_YES;
+    }
+    request_fail(q->request, MHD_HTTP_BAD_REQUEST, "there is no argument %s; there are %s", key,
+                 q->kill ? "listener, client, tag, min_age and all"
+                         : "listener, client, tag, min_age, after and limit");
+    reading->failed = true;
+    return MHD_NO;
+}
+
+/* --- on the main thread
+ * ---------------------------------------------------------------------------------------------- */
+
+/* NULL when it was refused. */
+static struct query *new_query(struct request *r, bool kill)
+{
+    struct server_status s;
+    server_get_status(r->admin->server, &s);
+    struct query *q = calloc(1, sizeof *q + s.workers * sizeof *q->parts);
+    if (!q) {
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+        return NULL;
+    }
+    *q = (struct query){.admin = r->admin, .request = r, .limit = PAGE, .kill = kill};
+    q->filter.until = kill ? s.served : UINT64_MAX;
+    q->n_parts = s.workers;
+    q->left = s.workers;
+    list_push(&r->admin->queries, &q->node);
+    return q;
+}
+
+static void ask(struct query *q)
+{
+    unsigned n = q->n_parts;
+    for (unsigned i = 0; i < n; i++) {
+        q->parts[i].query = q;
+        q->parts[i].task.run = run_part;
+        list_init(&q->parts[i].task.node);
+        worker_post(server_worker(q->admin->server, i), &q->parts[i].task);
+    }
+}
+
+static void start(struct request *r, bool kill)
+{
+    struct query *q = new_query(r, kill);
+    if (!q)
+        return;
+    struct reading reading = {.query = q};
+    MHD_get_connection_values(r->http, MHD_GET_ARGUMENT_KIND, take_argument, &reading);
+    if (!reading.failed && kill && !reading.any) {
+        request_fail(r, MHD_HTTP_BAD_REQUEST,
+                     "which ones? listener, client, tag, min_age, or all=true");
+        reading.failed = true;
+    }
+    if (reading.failed)
+        free_query(q);
+    else
+        ask(q);
+}
+
+void conns_list(struct request *r)
+{
+    start(r, false);
+}
+
+void conns_kill(struct request *r)
+{
+    start(r, true);
+}
+
+void conns_kill_one(struct request *r)
+{
+    struct query *q = new_query(r, true);
+    if (!q)
+        return;
+    q->filter.id = r->id;
+    ask(q);
+}
+
+/* The part whose next connection has the least id; NULL when there is none, or when one that is at
+ * its end has others behind it that were not told. */
+static struct part *least(struct query *q, const size_t *at)
+{
+    struct part *best = NULL;
+    for (unsigned i = 0; i < q->n_parts; i++) {
+        struct part *p = &q->parts[i];
+        if (at[i] == p->n && p->more)
+            return NULL;
+        if (at[i] < p->n && (!best || p->rows[at[i]].id < best->rows[at[best - q->parts]].id))
+            best = p;
+    }
+    return best;
+}
+
+static bool has_more(const struct query *q, const size_t *at)
+{
+    for (unsigned i = 0; i < q->n_parts; i++)
+        if (at[i] < q->parts[i].n || q->parts[i].more)
+            return true;
+    return false;
+}
+
+/* Appends the JSON of row `k` as it was written. */
+static void copy_row(struct json *j, const struct part *p, size_t k)
+{
+    size_t from = k ? p->rows[k - 1].end : 0;
+    bool failed = (j->comma && buf_append(j->out, ",", 1)) ||
+                  buf_append(j->out, buf_bytes(&p->json) + from, p->rows[k].end - from);
+    j->failed |= failed;
+    j->comma = true;
+}
+
+static void write_list(struct query *q, struct json *j, size_t *at)
+{
+    uint64_t last = 0;
+    json_begin_object(j, NULL);
+    json_begin_list(j, "connections");
+    for (uint64_t n = 0; n < q->limit; n++) {
+        struct part *p = least(q, at);
+        if (!p)
+            break;
+        size_t k = at[p - q->parts]++;
+        copy_row(j, p, k);
+        last = p->rows[k].id;
+    }
+    json_end_list(j);
+    if (has_more(q, at))
+        json_uint(j, "next", last);
+    else
+        json_null(j, "next");
+    json_end_object(j);
+}
+
+static void answer_list(struct query *q)
+{
+    struct json j;
+    size_t *at = calloc(q->n_parts, sizeof *at);
+    bool failed = !at;
+    for (unsigned i = 0; i < q->n_parts; i++)
+        failed |= q->parts[i].failed;
+    if (failed) {
+        request_fail(q->request, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+    } else {
+        json_init(&j, &q->request->out);
+        write_list(q, &j, at);
+        request_answer_json(q->request, MHD_HTTP_OK, &j);
+    }
+    free(at);
+}
+
+static void answer_kill(struct query *q)
+{
+    struct json j;
+    uint64_t killed = 0;
+    for (unsigned i = 0; i < q->n_parts; i++)
+        killed += q->parts[i].killed;
+    if (q->filter.id && !killed) {
+        request_fail(q->request, MHD_HTTP_NOT_FOUND, "there is no connection %" PRIu64,
+                     q->filter.id);
+        return;
+    }
+    if (killed)
+        log_info("admin: %" PRIu64 " connection%s killed", killed, killed == 1 ? "" : "s");
+    json_init(&j, &q->request->out);
+    json_begin_object(&j, NULL);
+    json_uint(&j, "killed", killed);
+    json_end_object(&j);
+    request_answer_json(q->request, MHD_HTTP_OK, &j);
+}
+
+void conns_collect(struct admin *a)
+{
+    list_for_each (node, tmp, &a->queries) {
+        struct query *q = container_of(node, struct query, node);
+        if (atomic_load(&q->left))
+            continue;
+        if (q->kill)
+            answer_kill(q);
+        else
+            answer_list(q);
+        free_query(q);
+    }
+}

@@ -1,0 +1,296 @@
+/* Which request leads where, and the answers that the main thread can give by itself. The table is
+ * the API: docs/admin.md and docs/openapi.yaml tell of each (scripts/check-admin). */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin_priv.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/base/units.h"
+#include "penstock/proxy/config.h"
+#include "penstock/proxy/listener.h"
+#include "penstock/proxy/metrics.h"
+
+#ifndef PENSTOCK_VERSION
+#define PENSTOCK_VERSION "unknown"
+#endif
+
+enum { METRICS_BYTES_MAX = 64 << 20 };
+
+/* --- how it is
+ * --------------------------------------------------------------------------------------------- */
+
+static void answer_status(struct request *r, bool good, const char *word)
+{
+    struct server_status s;
+    struct json j;
+    server_get_status(r->admin->server, &s);
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_text(&j, "status", word);
+    json_uint(&j, "configuration", s.version);
+    json_uint(&j, "uptime_ms", s.uptime_ms);
+    json_uint(&j, "workers", s.workers);
+    json_uint(&j, "connections", s.conns);
+    json_uint(&j, "max_connections", s.max_conns);
+    json_uint(&j, "served", s.served);
+    json_end_object(&j);
+    request_answer_json(r, good ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, &j);
+}
+
+static void run_health(struct request *r)
+{
+    struct server_status s;
+    server_get_status(r->admin->server, &s);
+    answer_status(r, !s.draining, s.draining ? "draining" : "serving");
+}
+
+static void run_ready(struct request *r)
+{
+    struct server_status s;
+    server_get_status(r->admin->server, &s);
+    answer_status(r, s.open && !s.draining,
+                  s.draining ? "draining"
+                  : s.open   ? "ready"
+                             : "starting");
+}
+
+static void run_version(struct request *r)
+{
+    struct server_status s;
+    struct json j;
+    server_get_status(r->admin->server, &s);
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_text(&j, "version", PENSTOCK_VERSION);
+    json_uint(&j, "api", 1);
+    json_uint(&j, "configuration", s.version);
+    json_end_object(&j);
+    request_answer_json(r, MHD_HTTP_OK, &j);
+}
+
+/* --- listeners
+ * --------------------------------------------------------------------------------------------- */
+
+static void write_limits(struct json *j, const struct config_limits *l)
+{
+    json_begin_object(j, "limits"); /* 0: none */
+    json_uint(j, "connections", l->conns);
+    json_uint(j, "per_ip", l->per_ip);
+    json_uint(j, "rate", l->rate);
+    json_uint(j, "up_bytes", l->up_bytes);
+    json_uint(j, "down_bytes", l->down_bytes);
+    json_uint(j, "handshakes", l->handshakes);
+    json_end_object(j);
+}
+
+static void write_listener(struct json *j, const struct listener *l,
+                           const struct config_listener *config)
+{
+    char to[512];
+    json_begin_object(j, NULL);
+    json_text(j, "name", config->name ? config->name : l->text);
+    json_text(j, "address", l->text);
+    json_text(j, "to", config->to ? targets_format(config->to, to, sizeof to) : NULL);
+    json_bool(j, "tls", config->tls != NULL);
+    json_uint(j, "connections", atomic_load(&l->conns));
+    json_uint(j, "handshakes", atomic_load(&l->handshakes));
+    json_uint(j, "accepted", atomic_load(&l->seq));
+    json_uint(j, "limited", atomic_load(&l->limited));
+    write_limits(j, &config->limits);
+    json_end_object(j);
+}
+
+static void run_listeners(struct request *r)
+{
+    struct server *s = r->admin->server;
+    struct json j;
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_begin_list(&j, "listeners");
+    for (size_t i = 0; i < server_n_listeners(s); i++) {
+        const struct config_listener *config;
+        const struct listener *l = server_listener(s, i, &config);
+        write_listener(&j, l, config);
+    }
+    json_end_list(&j);
+    json_end_object(&j);
+    request_answer_json(r, MHD_HTTP_OK, &j);
+}
+
+/* --- metrics
+ * --------------------------------------------------------------------------------------------- */
+
+static void run_metrics(struct request *r)
+{
+    size_t room = 64 << 10, n = 0;
+    for (;;) {
+        char *text = buf_reserve(&r->out, room);
+        n = text ? metrics_text(r->admin->metrics, text, room) : SIZE_MAX;
+        if (n <= room)
+            break;
+        if (n > METRICS_BYTES_MAX) {
+            request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for all metrics");
+            return;
+        }
+        room = n + n / 8; /* they may grow meanwhile */
+    }
+    buf_commit(&r->out, n);
+    request_answer(r, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+}
+
+/* --- reload
+ * ---------------------------------------------------------------------------------------------- */
+
+struct reload_wait {
+    struct list node; /* in admin->reloads */
+    struct server_waiter waiter;
+    struct request *request;
+};
+
+static void free_wait(struct reload_wait *w)
+{
+    list_remove(&w->node);
+    list_remove(&w->waiter.node);
+    free(w);
+}
+
+static unsigned reload_status(int err)
+{
+    switch (err) {
+    case 0:
+        return MHD_HTTP_OK;
+    case -ESHUTDOWN:
+        return MHD_HTTP_SERVICE_UNAVAILABLE;
+    case -ENOENT:
+        return MHD_HTTP_CONFLICT;
+    default:
+        return ADMIN_UNPROCESSABLE;
+    }
+}
+
+static void on_reloaded(struct server_waiter *waiter, int err, unsigned version, const char *why)
+{
+    struct reload_wait *w = container_of(waiter, struct reload_wait, waiter);
+    struct request *r = w->request;
+    struct json j;
+    free_wait(w);
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_uint(&j, "configuration", version);
+    if (err)
+        json_text(&j, "error", why);
+    json_end_object(&j);
+    request_answer_json(r, reload_status(err), &j);
+}
+
+static void run_reload(struct request *r)
+{
+    struct reload_wait *w = calloc(1, sizeof *w);
+    if (!w) {
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+        return;
+    }
+    w->request = r;
+    w->waiter.done = on_reloaded;
+    list_init(&w->waiter.node);
+    list_push(&r->admin->reloads, &w->node);
+    server_reload_wait(r->admin->server, "admin", &w->waiter);
+}
+
+void routes_cancel(struct admin *a)
+{
+    list_for_each (node, tmp, &a->reloads) {
+        struct reload_wait *w = container_of(node, struct reload_wait, node);
+        struct request *r = w->request;
+        free_wait(w);
+        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
+    }
+}
+
+/* --- the log
+ * ---------------------------------------------------------------------------------------------- */
+
+static const char *const levels[] = {
+#define X(name, word, priority) word,
+    LOG_LEVELS(X)
+#undef X
+};
+
+static void run_log_level(struct request *r)
+{
+    size_t n = sizeof levels / sizeof *levels;
+    r->body[strcspn(r->body, "\r\n")] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        struct json j;
+        if (strcmp(levels[i], r->body) != 0)
+            continue;
+        log_set_level((enum log_level)i);
+        log_info("admin: the log level is %s now", levels[i]);
+        json_init(&j, &r->out);
+        json_begin_object(&j, NULL);
+        json_text(&j, "level", levels[i]);
+        json_end_object(&j);
+        request_answer_json(r, MHD_HTTP_OK, &j);
+        return;
+    }
+    request_fail(r, MHD_HTTP_BAD_REQUEST, "the body is a level: error, warn, info or debug");
+}
+
+/* --- the table
+ * ------------------------------------------------------------------------------------------- */
+
+static const struct route routes[] = {
+    {"GET", "/v1/health", run_health},
+    {"GET", "/v1/ready", run_ready},
+    {"GET", "/v1/version", run_version},
+    {"GET", "/v1/listeners", run_listeners},
+    {"GET", "/v1/connections", conns_list},
+    {"POST", "/v1/connections/kill", conns_kill},
+    {"POST", "/v1/connections/{id}/kill", conns_kill_one},
+    {"POST", "/v1/reload", run_reload},
+    {"PUT", "/v1/log-level", run_log_level},
+    {"GET", "/metrics", run_metrics},
+};
+
+/* Does `path` fit? What stands for {id} goes to *id. */
+static bool fits(const char *pattern, const char *path, uint64_t *id)
+{
+    const char *hole = strchr(pattern, '{');
+    char number[24];
+    if (!hole)
+        return strcmp(pattern, path) == 0;
+    size_t before = (size_t)(hole - pattern);
+    if (strncmp(pattern, path, before) != 0)
+        return false;
+    size_t n = strcspn(path + before, "/");
+    if (n == 0 || n >= sizeof number || strcmp(path + before + n, strchr(hole, '}') + 1) != 0)
+        return false;
+    memcpy(number, path + before, n);
+    number[n] = '\0';
+    return units_parse_uint(number, 1, UINT64_MAX, id) == 0;
+}
+
+void route_find(struct request *r, const char *method, const char *path)
+{
+    const struct route *other = NULL;
+    const char *meant = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!fits(routes[i].path, path, &r->id))
+            continue;
+        other = &routes[i];
+        if (strcmp(other->method, meant) != 0)
+            continue;
+        r->route = other;
+        return;
+    }
+    if (other) {
+        r->allow = other->method;
+        request_fail(r, MHD_HTTP_METHOD_NOT_ALLOWED, "%s takes %s", path, other->method);
+    } else {
+        request_fail(r, MHD_HTTP_NOT_FOUND, "there is no %s; docs/admin.md lists what there is",
+                     path);
+    }
+}

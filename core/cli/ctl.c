@@ -1,0 +1,418 @@
+/* `penstock ctl [OPTIONS] COMMAND`: which request it is, and what its answer means. */
+#include "penstock/cli/ctl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl_http.h"
+#include "ctl_print.h"
+#include "penstock/base/err.h"
+#include "penstock/base/units.h"
+
+enum { DONE, FAILED, WRONG };
+enum { PATIENCE_S = 10, RELOAD_PATIENCE_S = 300, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+
+#define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
+
+/* clang-format off */
+static const char help[] =
+    "usage: penstock ctl [OPTIONS] COMMAND\n"
+    "Asks a penstock that runs with --admin, and tells it what to do.\n"
+    "\n"
+    "  health                  does it serve? status 0 when it does, 1 while it drains\n"
+    "  version                 which version, and which configuration is in force\n"
+    "  listeners               listeners with their connections and limits\n"
+    "  conns [FILTER…]         connections; --after ID for those behind the first 1000\n"
+    "  kill ID                 reset a connection\n"
+    "  kill FILTER…|--all      reset those that fit\n"
+    "  reload                  load policy, configuration and certificates again, and wait for the\n"
+    "                          result: status 1 and the message when the new one does not load\n"
+    "  log LEVEL               log error, warn, info or debug, until the next reload\n"
+    "  metrics                 in Prometheus' text format\n"
+    "\n"
+    "Filters, all of which must fit:\n"
+    "  --listener NAME         of this listener\n"
+    "  --client NET,…          from these networks: 10.0.0.0/8, 192.0.2.1, 2001:db8::/32, unix\n"
+    "  --tag KEY[=VALUE]       with this tag\n"
+    "  --min-age TIME          accepted at least so long ago: 30, 500ms, 2m, 1h\n"
+    "\n"
+    "  --admin ADDR            where it answers: unix:/path or 127.0.0.1:9180 (default:\n"
+    "                          $PENSTOCK_ADMIN, else " DEFAULT_ADMIN ")\n"
+    "  --token-file FILE       holds the token, where one is asked for\n"
+    "  --json                  the answer as it comes: docs/admin.md explains it\n"
+    "  --watch[=TIME]          again and again, every 2 seconds, until interrupted\n"
+    "  --limit N               conns: at most so many (default 1000)\n"
+    "  --help                  show this\n"
+    "\n"
+    "Examples:\n"
+    "  penstock ctl conns --listener db --min-age 1h\n"
+    "  penstock ctl kill --client 192.0.2.0/24\n"
+    "  penstock ctl --watch listeners\n"
+    "\n"
+    "Exit status: 0 when it was done, 1 when penstock cannot be reached or says no (kill: when nothing\n"
+    "was killed), 2 when the command line is wrong.\n";
+/* clang-format on */
+
+/* The command line, read. */
+struct ctl {
+    const char *admin, *token_file;
+    const char *listener, *client, *tag, *min_age, *after, *limit;
+    bool json, watch, all, help;
+    uint64_t watch_ms;
+    const char *words[3]; /* command and operand; a third is one too many */
+    size_t n_words;
+    char token[CTL_TOKEN_MAX];
+};
+
+enum takes { FILTERS = 1, PAGES = 2, ALL = 4, WATCH = 8, JSON = 16, OPERAND = 32 };
+
+struct command {
+    const char *name;
+    const char *method, *path;
+    int (*print)(const char *json); /* NULL: the answer is text */
+    unsigned takes;                 /* bits of enum takes */
+};
+
+static const struct command commands[] = {
+    {"health", "GET", "/v1/health", ctl_print_status, WATCH | JSON},
+    {"version", "GET", "/v1/version", ctl_print_version, JSON},
+    {"listeners", "GET", "/v1/listeners", ctl_print_listeners, WATCH | JSON},
+    {"conns", "GET", "/v1/connections", ctl_print_conns, FILTERS | PAGES | WATCH | JSON},
+    {"kill", "POST", "/v1/connections", ctl_print_killed, FILTERS | ALL | JSON | OPERAND},
+    {"reload", "POST", "/v1/reload", ctl_print_reload, JSON},
+    {"log", "PUT", "/v1/log-level", ctl_print_level, JSON | OPERAND},
+    {"metrics", "GET", "/metrics", NULL, 0},
+};
+
+__attribute__((format(printf, 1, 2))) static int complain(const char *fmt, ...)
+{
+    va_list args;
+    fputs("penstock ctl: ", stderr);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return WRONG;
+}
+
+/* --- the command line
+ * ------------------------------------------------------------------------------------ */
+
+static const struct option {
+    const char *name;
+    size_t offset;    /* of the value, or of a flag */
+    const char *good; /* what its value is; NULL: a flag */
+    unsigned takes;   /* which commands have it; 0: all */
+} options[] = {
+    {"--admin", offsetof(struct ctl, admin), "unix:/path or 127.0.0.1:9180", 0},
+    {"--token-file", offsetof(struct ctl, token_file), "a file", 0},
+    {"--listener", offsetof(struct ctl, listener), "the name of a listener", FILTERS},
+    {"--client", offsetof(struct ctl, client), "networks: 10.0.0.0/8,192.0.2.1", FILTERS},
+    {"--tag", offsetof(struct ctl, tag), "KEY or KEY=VALUE", FILTERS},
+    {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
+    {"--after", offsetof(struct ctl, after), "the id of a connection", PAGES},
+    {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES},
+    {"--json", offsetof(struct ctl, json), NULL, JSON},
+    {"--all", offsetof(struct ctl, all), NULL, ALL},
+    {"--watch", offsetof(struct ctl, watch), NULL, WATCH},
+    {"--help", offsetof(struct ctl, help), NULL, 0},
+};
+
+static const struct option *find_option(const char *word, size_t len)
+{
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (strlen(options[i].name) == len && strncmp(options[i].name, word, len) == 0)
+            return &options[i];
+    return NULL;
+}
+
+/* Where the value of an option is kept. */
+static const char **value_of(struct ctl *c, const struct option *o)
+{
+    return (const char **)((char *)c + o->offset);
+}
+
+static int take_flag(struct ctl *c, const struct option *o, const char *value)
+{
+    *(bool *)((char *)c + o->offset) = true;
+    if (!value)
+        return DONE;
+    if (strcmp(o->name, "--watch") != 0)
+        return complain("%s takes no value", o->name);
+    if (units_parse_time_ms(value, &c->watch_ms) || c->watch_ms < 100)
+        return complain("--watch is a time of 100ms at least: --watch=5");
+    return DONE;
+}
+
+/* "--name value" or "--name=value"; *next moves on when the value is the next word. */
+static int take_option(struct ctl *c, int argc, char *argv[], int *next)
+{
+    const char *word = argv[*next - 1];
+    size_t len = strcspn(word, "=");
+    const struct option *o = find_option(word, len);
+    const char *value = word[len] ? word + len + 1 : NULL;
+    if (!strcmp(word, "-h"))
+        o = find_option("--help", 6);
+    if (!o)
+        return complain("unknown option %s; penstock ctl --help lists them", word);
+    if (!o->good)
+        return take_flag(c, o, value);
+    if (!value && *next < argc)
+        value = argv[(*next)++];
+    if (!value || !*value)
+        return complain("%s needs %s", o->name, o->good);
+    *value_of(c, o) = value;
+    return DONE;
+}
+
+static int read_words(struct ctl *c, int argc, char *argv[])
+{
+    for (int next = 1; next < argc;) {
+        const char *word = argv[next++];
+        int status = DONE;
+        if (word[0] == '-' && word[1])
+            status = take_option(c, argc, argv, &next);
+        else if (c->n_words == sizeof c->words / sizeof *c->words)
+            return complain("\"%s\" is one word too many; see penstock ctl --help", word);
+        else
+            c->words[c->n_words++] = word;
+        if (status)
+            return status;
+    }
+    return DONE;
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static bool is_given(struct ctl *c, const struct option *o)
+{
+    return o->good ? *value_of(c, o) != NULL : *(bool *)((char *)c + o->offset);
+}
+
+static int check_options(struct ctl *c, const struct command *command)
+{
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (options[i].takes && !(options[i].takes & command->takes) && is_given(c, &options[i]))
+            return complain("%s has no %s; see penstock ctl --help", command->name,
+                            options[i].name);
+    return DONE;
+}
+
+static bool has_filter(const struct ctl *c)
+{
+    return c->listener || c->client || c->tag || c->min_age;
+}
+
+static int check_operand(const struct ctl *c, const struct command *command)
+{
+    bool operand = c->n_words == 2;
+    bool kill = strcmp(command->name, "kill") == 0;
+    if (c->n_words > 2 || (operand && !(command->takes & OPERAND)))
+        return complain("\"%s\" is one word too many; see penstock ctl --help",
+                        c->words[command->takes & OPERAND ? 2 : 1]);
+    if (kill && operand == (has_filter(c) || c->all))
+        return complain("kill takes the id of a connection, or filters, or --all: penstock ctl "
+                        "kill --client 192.0.2.0/24");
+    uint64_t id;
+    if (kill && operand && units_parse_uint(c->words[1], 1, UINT64_MAX, &id))
+        return complain("\"%s\" is no id of a connection; penstock ctl conns shows them",
+                        c->words[1]);
+    if (!kill && (command->takes & OPERAND) && !operand)
+        return complain("%s needs a level: error, warn, info or debug", command->name);
+    return DONE;
+}
+
+/* First line of the file. */
+static int read_token(struct ctl *c)
+{
+    if (!c->token_file)
+        return DONE;
+    FILE *file = fopen(c->token_file, "re");
+    if (!file || !fgets(c->token, sizeof c->token, file)) {
+        complain("cannot read a token from %s: %s", c->token_file,
+                 file ? "it is empty" : err_text(-errno));
+        if (file)
+            fclose(file);
+        return FAILED;
+    }
+    fclose(file);
+    c->token[strcspn(c->token, "\r\n")] = '\0';
+    return DONE;
+}
+
+/* --- the request
+ * ----------------------------------------------------------------------------------------- */
+
+/* The path as it is built. */
+struct path {
+    char text[PATH_MAX_BYTES];
+    size_t n;
+    bool arguments, full;
+};
+
+static void put(struct path *p, const char *text)
+{
+    size_t n = strlen(text);
+    p->full |= n >= sizeof p->text - p->n;
+    if (p->full)
+        return;
+    memcpy(p->text + p->n, text, n + 1);
+    p->n += n;
+}
+
+/* "&key=value" with everything encoded but what never needs it. */
+static void put_argument(struct path *p, const char *key, const char *value)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    if (!value)
+        return;
+    put(p, p->arguments ? "&" : "?");
+    put(p, key);
+    put(p, "=");
+    p->arguments = true;
+    for (; *value; value++) {
+        char text[4] = {*value, '\0'};
+        if (!strchr(plain, *value))
+            snprintf(text, sizeof text, "%%%02X", (unsigned char)*value);
+        put(p, text);
+    }
+}
+
+static void build_path(const struct ctl *c, const struct command *command, struct path *p)
+{
+    *p = (struct path){0};
+    put(p, command->path);
+    if (strcmp(command->name, "kill") == 0) {
+        put(p, "/");
+        put(p, c->n_words == 2 ? c->words[1] : "");
+        put(p, c->n_words == 2 ? "/kill" : "kill");
+    }
+    put_argument(p, "listener", c->listener);
+    put_argument(p, "client", c->client);
+    put_argument(p, "tag", c->tag);
+    put_argument(p, "min_age", c->min_age);
+    put_argument(p, "after", c->after);
+    put_argument(p, "limit", command->takes & PAGES && !c->limit ? "1000" : c->limit);
+    put_argument(p, "all", c->all ? "true" : NULL);
+}
+
+/* --- the answer
+ * ------------------------------------------------------------------------------------------ */
+
+/* Is the answer, which is a success, what the operator wanted? */
+static int judge(const struct command *command, const struct ctl_answer *a)
+{
+    bool none = strcmp(command->name, "kill") == 0 && strstr(buf_bytes(&a->body), "\"killed\":0}");
+    return none ? FAILED : DONE;
+}
+
+static int show(const struct ctl *c, const struct command *command, const struct ctl_answer *a)
+{
+    const char *body = buf_bytes(&a->body);
+    bool good = a->status == 200;
+    bool status = command->print == ctl_print_status && a->status == 503; /* tells of draining */
+    if (c->json || (!command->print && good)) {
+        fwrite(body, 1, buf_len(&a->body), stdout);
+        if (command->print)
+            putchar('\n');
+    } else if (!command->print || (!good && !status)) {
+        ctl_print_error(body, "the admin says no");
+    } else if (command->print(body)) {
+        complain("what answers at %s is no admin of this version", c->admin);
+        return FAILED;
+    }
+    return good ? judge(command, a) : FAILED;
+}
+
+static int ask(const struct ctl *c, const struct command *command)
+{
+    struct path path;
+    struct ctl_answer answer;
+    char why[400];
+    build_path(c, command, &path);
+    if (path.full)
+        return complain("the filters are too long");
+    struct ctl_request request = {
+        .admin = c->admin,
+        .token = c->token,
+        .method = command->method,
+        .path = path.text,
+        .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+        .patience_s = strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_S : PATIENCE_S,
+    };
+    if (ctl_ask(&request, &answer, why, sizeof why)) {
+        complain("%s", why);
+        return FAILED;
+    }
+    int status = show(c, command, &answer);
+    buf_deinit(&answer.body);
+    if (fflush(stdout) || ferror(stdout)) {
+        complain("cannot write to standard output: %s", err_text(-errno));
+        return FAILED;
+    }
+    return status;
+}
+
+/* Until it fails, or is interrupted. */
+static int watch(const struct ctl *c, const struct command *command)
+{
+    struct timespec pause = {.tv_sec = (time_t)(c->watch_ms / 1000),
+                             .tv_nsec = (long)(c->watch_ms % 1000 * 1000000)};
+    for (;;) {
+        if (isatty(STDOUT_FILENO) && !c->json)
+            fputs("\033[H\033[2J", stdout);
+        int status = ask(c, command);
+        if (status)
+            return status;
+        nanosleep(&pause, NULL);
+        if (!isatty(STDOUT_FILENO) && !c->json)
+            putchar('\n');
+    }
+}
+
+int ctl_command(int argc, char *argv[])
+{
+    struct ctl c = {.watch_ms = WATCH_MS};
+    int status = read_words(&c, argc, argv);
+    if (status)
+        return status;
+    if (c.help) {
+        fputs(help, stdout);
+        return fflush(stdout) ? FAILED : DONE;
+    }
+    if (!c.n_words) {
+        fputs(help, stderr);
+        return WRONG;
+    }
+    const struct command *command = find_command(c.words[0]);
+    if (!command)
+        return complain(
+            "unknown command \"%s\"; there are health, version, listeners, conns, kill, "
+            "reload, log and metrics",
+            c.words[0]);
+    status = check_options(&c, command);
+    if (!status)
+        status = check_operand(&c, command);
+    if (!status)
+        status = read_token(&c);
+    if (status)
+        return status;
+    if (!c.admin)
+        c.admin = getenv("PENSTOCK_ADMIN");
+    if (!c.admin || !*c.admin)
+        c.admin = DEFAULT_ADMIN;
+    return c.watch ? watch(&c, command) : ask(&c, command);
+}
