@@ -296,8 +296,20 @@ int server_run(struct server *s, const struct version_loader *loader)
     return join_workers(s);
 }
 
+/* libuv gives a signal its default action back when its handle is closed: one that came then would
+ * kill what is about to end well, before its log is written. */
+static void ignore_more_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (int i = 0; i < SERVER_SIGNALS; i++)
+        sigaddset(&set, signals[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* the other threads take none */
+}
+
 void server_free(struct server *s)
 {
+    ignore_more_signals();
     join_workers(s);
     server_close_listeners(s);
     uv_walk(&s->loop, close_handle, NULL);

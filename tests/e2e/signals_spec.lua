@@ -81,6 +81,13 @@ describe("TERM and INT:", function()
     p:expect_end { reason = "shutdown" }
   end)
 
+  case("signals that go on until it has gone change neither its status nor its log", function(t)
+    local p = t:penstock { "127.0.0.1:0", t:listen().address }
+    repeat p:signal "TERM" until p:wait(0)
+    assert.equal(0, p.status)
+    assert.matches("stopped: 0 connections served", p.err)
+  end)
+
   case("it ends a connection that is still being dialled when the drain is over", function(t)
     local p = t:penstock { "--drain-timeout", "200ms", "--connect-timeout", "1h", "127.0.0.1:0", t:blackhole().address }
     local client = t:connect(p)

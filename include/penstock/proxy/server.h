@@ -30,7 +30,8 @@ int server_bind(struct server *s, char *why, size_t why_cap);
  * present one stays in force when that fails. */
 int server_run(struct server *s, const struct version_loader *loader);
 
-/* Closes and frees everything. */
+/* Closes and frees everything. TERM, INT, HUP and USR1 are blocked on this thread from then on: the
+ * process is about to end. */
 void server_free(struct server *s);
 
 /* --- For who looks after a server that runs, on the main thread (core/admin) --- */
