@@ -38,6 +38,8 @@
       "Time in Lua, without what was waited")                                                      \
     X(LUA_HEAP, GAUGE, "penstock_lua_heap_bytes", LABELS("worker"),                                \
       "Memory that Lua uses, in all versions of the policies that live still")                     \
+    X(LUA_COROUTINES, GAUGE, "penstock_lua_coroutines", LABELS("worker"),                          \
+      "Coroutines of hooks and tasks: those that run or wait, and some kept for the next call")    \
     X(LOOP_LAG, GAUGE, "penstock_loop_lag_seconds", LABELS("worker"),                              \
       "Longest round of the event loop in the last 10 to 20 seconds, the present one included")    \
     X(DESCRIPTORS, GAUGE, "penstock_open_descriptors", NO_LABELS, "Descriptors open now")          \

@@ -263,20 +263,37 @@ static void show_calls(struct page *p, enum own_metric metric, size_t at, double
     }
 }
 
+static double heap_bytes(const struct worker_stats *w)
+{
+    return (double)count_get(&w->policies.heap_bytes);
+}
+
+static double coroutines(const struct worker_stats *w)
+{
+    return (double)count_get(&w->policies.coroutines);
+}
+
+static double lag_seconds(const struct worker_stats *w)
+{
+    return (double)lag_longest_ns(&w->lag, clock_now_ns()) / 1e9;
+}
+
+static void show_each_worker(struct page *p, enum own_metric metric,
+                             double (*get)(const struct worker_stats *w))
+{
+    char number[16];
+    begin(p, metric);
+    for (unsigned w = 0; w < p->stats->n_workers; w++) {
+        snprintf(number, sizeof number, "%u", w);
+        PUT(p, get(&p->stats->workers[w]), number);
+    }
+}
+
 static void show_workers(struct page *p)
 {
-    uint64_t now_ns = clock_now_ns();
-    char number[16];
-    begin(p, OWN_LUA_HEAP);
-    for (unsigned w = 0; w < p->stats->n_workers; w++) {
-        snprintf(number, sizeof number, "%u", w);
-        PUT(p, (double)count_get(&p->stats->workers[w].policies.heap_bytes), number);
-    }
-    begin(p, OWN_LOOP_LAG);
-    for (unsigned w = 0; w < p->stats->n_workers; w++) {
-        snprintf(number, sizeof number, "%u", w);
-        PUT(p, (double)lag_longest_ns(&p->stats->workers[w].lag, now_ns) / 1e9, number);
-    }
+    show_each_worker(p, OWN_LUA_HEAP, heap_bytes);
+    show_each_worker(p, OWN_LUA_COROUTINES, coroutines);
+    show_each_worker(p, OWN_LOOP_LAG, lag_seconds);
 }
 
 /* ---- pools ---- */

@@ -91,9 +91,18 @@ static void end_wait(struct task *t)
         timers_stop(&t->vm->loop->timers, &t->wake);
 }
 
+/* Before there are stats they are counted in the VM alone: sched_activate() adds them. */
+static void count_coroutines(struct vm *vm, int n)
+{
+    vm->n_coroutines += n;
+    if (vm->set.stats)
+        count_add(&vm->set.stats->coroutines, (uint64_t)n);
+}
+
 /* The coroutine is dead or must not be resumed again: leave it to the collector. */
 static void forget_coroutine(struct task *t)
 {
+    count_coroutines(t->vm, -1);
     luaL_unref(t->vm->L, LUA_REGISTRYINDEX, t->co_ref);
     t->co_ref = LUA_NOREF;
     t->co = NULL;
@@ -185,6 +194,7 @@ void sched_deinit(struct vm *vm)
     list_for_each (node, next, &vm->idle)
         task_free(container_of(node, struct task, node));
     vm->n_idle = 0;
+    count_coroutines(vm, -vm->n_coroutines);
     loop_forget(&vm->run_ready);
 }
 
@@ -244,6 +254,7 @@ static void new_coroutine(lua_State *L, struct task *t)
     lua_pop(L, 1);
     t->co_ref = luaL_ref(L, LUA_REGISTRYINDEX); // stack: …
     t->co = co;
+    count_coroutines(t->vm, 1);
 }
 
 /* What the coroutine gets back from its wait; 0: nothing yet. */
@@ -513,6 +524,8 @@ static void run_ready(struct loop_task *task)
 void sched_activate(struct vm *vm)
 {
     vm->active = true;
+    if (vm->set.stats)
+        count_add(&vm->set.stats->coroutines, (uint64_t)vm->n_coroutines);
     if (!list_is_empty(&vm->ready))
         loop_ready(vm->loop, &vm->run_ready);
 }

@@ -363,6 +363,7 @@ struct vm {
     bool budget;      /* the count hook is installed */
     bool over_budget; /* it has fired for this run */
     uint32_t n_idle;
+    int n_coroutines;                     /* of the tasks, busy and idle */
     uint64_t run, seen_run;               /* entries into Lua; the one the count hook saw last */
     uint64_t seen_ns;                     /* when it saw that one first */
     uint64_t random[4];                   /* xoshiro256** */

@@ -206,6 +206,28 @@ describe("penstock's own metrics:", function()
     assert.truthy(value(text, 'penstock_lua_heap_bytes{worker="1"}') > 100000)
   end)
 
+  case("coroutines are those that wait and up to 256 for the next call; those of a replaced version are gone", function(t)
+    local p = start(t, 1, [[
+      ps.listen { name = "l", bind = "127.0.0.1:0", policy = { serve = function(_, client) client:read() end } }
+    ]])
+    local function until_coroutines(least, most)
+      local n
+      local found = sys.wait_until(function()
+        n = value(page(t, p), 'penstock_lua_coroutines{worker="0"}')
+        return n >= least and n <= most
+      end)
+      assert(found, ("%s coroutines, not %d to %d"):format(n, least, most))
+    end
+    until_coroutines(1, 9) -- the page's own at least
+    local clients = {}
+    for i = 1, 300 do clients[i] = t:connect(p.addresses[2]) end
+    until_coroutines(301, 309)
+    for i = 1, 300 do clients[i]:finish():expect_eof() end
+    until_coroutines(200, 257)
+    p:signal "HUP"
+    until_coroutines(1, 9)
+  end)
+
   case("a hook that holds up its worker shows in the lag of the loop", function(t)
     local p = start(t, 1, [[
       ps.listen { name = "l", bind = "127.0.0.1:0", policy = { accept = function() while true do end end } }

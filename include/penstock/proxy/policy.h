@@ -52,6 +52,7 @@ struct call_stats {
 struct policy_stats {
     struct call_stats calls[CALL_COUNT];
     struct count heap_bytes;
+    struct count coroutines; /* of hooks and tasks, those kept for the next call included */
 };
 
 enum verdict_kind {
