@@ -388,6 +388,6 @@ void lib_stream_forget(struct vm *vm, struct script_conn *c)
         c->filters[dir] = NULL;
     }
     lib_stream_detach_sides(c);
-    lib_socket_close_all(&c->sockets);
+    lib_socket_leave_all(&c->sockets);
     list_remove(&c->dirty_node);
 }

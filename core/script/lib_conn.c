@@ -459,7 +459,7 @@ void lib_conn_forget(struct vm *vm, struct conn *c)
     if (!s)
         return;
     PENSTOCK_REQUIRE(list_is_empty(&s->tasks) && list_is_empty(&s->close_node));
-    lib_socket_close_all(&s->sockets); /* of the close hook */
+    lib_socket_leave_all(&s->sockets); /* of the close hook */
     s->conn = NULL;
     c->script = NULL;
     luaL_unref(vm->L, LUA_REGISTRYINDEX,

@@ -47,6 +47,11 @@ static void free_socket(struct loop_task *task)
     free(k);
 }
 
+static bool has_unsent(const struct script_socket *k)
+{
+    return relay_held(&k->out) || stream_staged(&k->stream);
+}
+
 static void close_now(struct script_socket *k)
 {
     if (!list_is_empty(&k->free_task.node))
@@ -60,10 +65,14 @@ static void close_now(struct script_socket *k)
     }
     k->s = NULL;
     timers_stop(&k->vm->loop->timers, &k->timer);
+    bool lost = k->connected && has_unsent(k);
     relay_deinit(&k->in);
     relay_deinit(&k->out);
     k->in.state = k->out.state = RELAY_BROKEN; /* a pump may be on the stack */
-    stream_close(&k->stream);
+    if (lost) /* a FIN would say that this was all */
+        stream_abort(&k->stream);
+    else
+        stream_close(&k->stream);
     if (k->connected)
         target_leave(&k->targets->items[k->target]);
     targets_drop(k->targets);
@@ -79,23 +88,20 @@ static void on_timer(struct timer *timer)
     close_now(container_of(timer, struct script_socket, timer));
 }
 
-static bool has_unsent(const struct script_socket *k)
-{
-    return relay_held(&k->out) || stream_staged(&k->stream);
-}
-
 /* Closes once what was written has gone. */
 static void close_softly(struct script_socket *k)
 {
+    if (k->s) { /* first: nobody is to be told of room */
+        k->s->socket = NULL;
+        lib_stream_detach(k->s);
+    }
+    k->s = NULL;
     if (k->connected)
         relay_flush(&k->out);
     if (!k->connected || !has_unsent(k) || k->out.state != RELAY_OPEN) {
         close_now(k);
         return;
     }
-    k->s->socket = NULL;
-    lib_stream_detach(k->s);
-    k->s = NULL;
     list_remove(&k->node); /* of the connection: it may end before */
     list_push(&k->vm->sockets, &k->node);
     loop_timer(k->vm->loop, &k->timer, LINGER_MS);
@@ -198,7 +204,13 @@ void lib_socket_flush(struct vm *vm)
 
 void lib_socket_collected(struct script_socket *k)
 {
-    close_now(k);
+    close_softly(k);
+}
+
+void lib_socket_leave_all(struct list *list)
+{
+    while (!list_is_empty(list))
+        close_softly(container_of(list->next, struct script_socket, node));
 }
 
 void lib_socket_close_all(struct list *list)

@@ -173,6 +173,47 @@ describe("a socket", function()
     assert.equal("eof", how)
   end)
 
+  -- A hook that writes to a peer that does not read until nothing more is taken, does `body`, and is over. Returns the
+  -- peer's connection, and how much was written at least.
+  local function fill_and_go(t, body)
+    local peer = t:listen(nil, { rcvbuf = 4096 })
+    local p = serve(t, peer.address, [[
+      local s = assert(ps.tcp.connect(PEER, { timeout = 0.3 }))
+      local piece, n = ("x"):rep(16384), 0
+      while s:write(piece) do n = n + #piece end
+      say("%d", n)
+      ]] .. body)
+    local client = t:connect(p)
+    local other = t:accept(peer)
+    local written = assert(tonumber((client:read_all())))
+    p:access()
+    return other, written, p
+  end
+
+  local ends = {
+    ["closed"] = "s:close()",
+    ["finished"] = "s:finish()",
+    ["neither finished nor closed"] = "",
+    ["left to the collector"] = "s = nil collectgarbage() collectgarbage()",
+    ["finished, and its connection reset"] = "s:finish() conn:reset()",
+  }
+  for how, body in pairs(ends) do
+    case("delivers what was written when it is " .. how, function(t)
+      local other, written = fill_and_go(t, body)
+      local got, last = other:read_all()
+      assert.is_true(#got >= written, ("%d of %d bytes"):format(#got, written))
+      assert.equal("eof", last)
+    end)
+  end
+
+  case("is reset when what was written cannot be delivered any more: a FIN would say that this was all", function(t)
+    local other, written, p = fill_and_go(t, "s:finish()")
+    p:stop()
+    local got, how = other:read_all()
+    assert.is_true(#got < written)
+    assert.equal("ECONNRESET", how)
+  end)
+
   case("tells reset from eof, and what came before it is read first", function(t)
     local peer = t:listen()
     local p = serve(t, peer.address, [[
