@@ -498,5 +498,7 @@ void admin_close(struct admin *a)
         return;
     conns_collect(a); /* the workers have ended, and answered all */
     routes_cancel(a);
+    MHD_run(a->http); /* what has been answered just now goes out, as far as the sockets take it */
+    MHD_run(a->http);
     shut(a);
 }

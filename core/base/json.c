@@ -24,7 +24,7 @@ static void put_text(struct json *j, const char *text)
     put(j, text, strlen(text));
 }
 
-/* One special character: '"', '\' or a control. */
+/* One special character: '"', '\' or a control, C1 included. */
 static void put_escape(struct json *j, unsigned char c)
 {
     char text[8];
@@ -55,6 +55,8 @@ static size_t put_some(struct json *j, const unsigned char *s, size_t left)
     n = utf8_len(s, left);
     if (n == 1)
         put_escape(j, s[0]);
+    else if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0) /* terminals obey them */
+        put_escape(j, s[1]);
     else if (n)
         put(j, (const char *)s, n);
     else

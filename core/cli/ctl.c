@@ -325,7 +325,10 @@ static int show(const struct ctl *c, const struct command *command, const struct
     bool good = a->status == 200;
     bool status = command->print == ctl_print_status && a->status == 503; /* tells of draining */
     if (c->json || (!command->print && good)) {
-        fwrite(body, 1, buf_len(&a->body), stdout);
+        if (isatty(STDOUT_FILENO))
+            ctl_print_lines(body, stdout);
+        else
+            fwrite(body, 1, buf_len(&a->body), stdout);
         if (command->print)
             putchar('\n');
     } else if (!command->print || (!good && !status)) {

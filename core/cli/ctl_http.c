@@ -73,12 +73,15 @@ static int explain(const struct ctl_request *r, int err, char *why, size_t why_c
     return err;
 }
 
-static int open_admin(const struct ctl_request *r, char *why, size_t why_cap)
+static int open_admin(const struct ctl_request *r, char *host, size_t host_cap, char *why,
+                      size_t why_cap)
 {
     struct endpoint e;
     if (endpoint_parse(r->admin, ENDPOINT_DIAL, &e, why, why_cap))
         return -EINVAL;
     int fd = connect_to(&e, r->patience_s);
+    /* The one name that every admin goes by, however it was written here. */
+    snprintf(host, host_cap, e.kind == ENDPOINT_UNIX ? "localhost" : "localhost:%u", e.port);
     endpoint_deinit(&e);
     return fd < 0 ? explain(r, fd, why, why_cap) : fd;
 }
@@ -100,12 +103,11 @@ static int send_all(int fd, const char *bytes, size_t n)
     return 0;
 }
 
-static int send_request(int fd, const struct ctl_request *r)
+static int send_request(int fd, const struct ctl_request *r, const char *host)
 {
     char *text;
-    bool is_unix = strncmp(r->admin, "unix:", 5) == 0;
     int n = asprintf(&text, "%s %s HTTP/1.0\r\nHost: %s\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
-                     r->method, r->path, is_unix ? "localhost" : r->admin,
+                     r->method, r->path, host,
                      *r->token ? "Authorization: Bearer " : "", r->token, *r->token ? "\r\n" : "",
                      strlen(r->body), r->body);
     if (n < 0)
@@ -167,10 +169,11 @@ static int take_headers(struct ctl_answer *a)
 int ctl_ask(const struct ctl_request *r, struct ctl_answer *answer, char *why, size_t why_cap)
 {
     *answer = (struct ctl_answer){0};
-    int fd = open_admin(r, why, why_cap);
+    char host[24];
+    int fd = open_admin(r, host, sizeof host, why, why_cap);
     if (fd < 0)
         return fd;
-    int err = send_request(fd, r);
+    int err = send_request(fd, r, host);
     if (!err)
         err = read_all(fd, &answer->body);
     close(fd);

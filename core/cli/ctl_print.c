@@ -243,22 +243,27 @@ int ctl_print_level(const char *json)
     return finish(a, good);
 }
 
-void ctl_print_error(const char *json, const char *otherwise)
+void ctl_print_lines(const char *text, FILE *to)
 {
-    cJSON *a = cJSON_Parse(json);
-    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a, "error"));
-    const unsigned char *s = (const unsigned char *)(error ? error : otherwise);
-    fputs("penstock ctl: ", stderr);
-    for (size_t left = strlen((const char *)s); left;) { /* its lines stay lines */
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t left = strlen(text); left;) {
         size_t n = *s == '\n' || *s == '\t' ? 1 : shown(s, left);
         if (n)
-            fwrite(s, 1, n, stderr);
+            fwrite(s, 1, n, to);
         else
-            fputc('?', stderr);
+            fputc('?', to);
         n = n ? n : 1;
         s += n;
         left -= n;
     }
+}
+
+void ctl_print_error(const char *json, const char *otherwise)
+{
+    cJSON *a = cJSON_Parse(json);
+    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a, "error"));
+    fputs("penstock ctl: ", stderr);
+    ctl_print_lines(error ? error : otherwise, stderr);
     fputc('\n', stderr);
     cJSON_Delete(a);
 }

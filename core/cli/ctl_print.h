@@ -2,6 +2,8 @@
 #ifndef PENSTOCK_CORE_CLI_CTL_PRINT_H
 #define PENSTOCK_CORE_CLI_CTL_PRINT_H
 
+#include <stdio.h>
+
 /* Each prints a whole answer, JSON that ends with a zero. 0; or -EPROTO when it is not what was
  * asked for. */
 int ctl_print_status(const char *json);
@@ -11,6 +13,8 @@ int ctl_print_conns(const char *json);
 int ctl_print_killed(const char *json);
 int ctl_print_reload(const char *json);
 int ctl_print_level(const char *json);
+/* Text as it is, line by line, but for what a terminal would obey. */
+void ctl_print_lines(const char *text, FILE *to);
 /* The "error" of an answer to standard error, behind "penstock ctl: "; or `otherwise`. */
 void ctl_print_error(const char *json, const char *otherwise);
 

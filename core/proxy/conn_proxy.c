@@ -12,7 +12,6 @@
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/listener.h"
-#include "penstock/proxy/metrics.h"
 #include "penstock/proxy/stats.h"
 #include "penstock/proxy/worker.h"
 
@@ -69,23 +68,12 @@ static struct conn_proxy *make_record(const struct proxy_header *h, const struct
 
 /* ---- refusing ---- */
 
-static void count_refused(const struct conn *c, const char *why)
-{
-    const char *listener = conn_listener_name(c);
-    struct metric_label labels[] = {{listener, strlen(listener)}, {why, strlen(why)}};
-    struct metric *m;
-    char text[128];
-    if (c->worker->counts->metrics &&
-        metrics_declare(c->worker->counts->metrics, stats_proxy_refused(), &m, text, sizeof text) ==
-            0)
-        metric_add(m, labels, 1);
-}
-
 static void tell_refused(const struct conn *c, const char *why)
 {
     char client[ADDR_TEXT_MAX];
     unsigned long long n = atomic_fetch_add(&c->listener->proxy_refused, 1) + 1;
-    count_refused(c, why);
+    if (c->worker->counts->stats)
+        stats_count_proxy_refused(c->worker->counts->stats, conn_listener_name(c), why);
     if ((n & (n - 1)) == 0) /* 1, 2, 4, 8, …: told, without a flood */
         log_line(LOG_WARN, c->id, "%s: PROXY header of %s: %s (%llu refused so far)",
                  conn_listener_name(c), addr_format(&c->client_addr, client, sizeof client), why,

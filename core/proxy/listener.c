@@ -199,20 +199,24 @@ static const char *advice(int err, enum endpoint_kind kind)
     }
 }
 
-int listener_prepare(struct listener *l, const struct config_listener *config, uint64_t now_ns)
+int listener_prepare(struct listener *l, const struct config_listener *config)
 {
     /* Read by workers only once they have a configuration with a limit, which is later than this.
      */
     if (config->limits.per_ip && !l->clients && !(l->clients = clients_new()))
         return -ENOMEM;
+    return 0;
+}
+
+void listener_set_rate(struct listener *l, const struct config_listener *config, uint64_t now_ns)
+{
     if (config->limits.rate == l->rate_limit)
-        return 0;
+        return;
     uv_mutex_lock(&l->rate_lock);
     l->rate_limit = config->limits.rate;
     if (l->rate_limit) /* a second's worth may come at once */
         rate_init(&l->rate, l->rate_limit, l->rate_limit, now_ns);
     uv_mutex_unlock(&l->rate_lock);
-    return 0;
 }
 
 /* May leave a message in `why`, when there is more to say than the error does. */
@@ -249,7 +253,7 @@ int listener_open(struct listener **out, const struct config_listener *config, u
 {
     char more[512] = "";
     struct listener *l = listener_new(config, workers);
-    int err = l ? listener_prepare(l, config, clock_now_ns()) : -ENOMEM;
+    int err = l ? listener_prepare(l, config) : -ENOMEM;
     if (!err)
         err = open_sockets(l, config, workers, more, sizeof more);
     if (err) {
@@ -259,6 +263,7 @@ int listener_open(struct listener **out, const struct config_listener *config, u
                  *more ? more : err_text(err), *more ? "" : advice(err, config->bind.kind));
         return err;
     }
+    listener_set_rate(l, config, clock_now_ns());
     if (l->address.sa.sa_family == AF_UNIX)
         snprintf(l->text, sizeof l->text, "%s", l->bind);
     else
@@ -271,12 +276,13 @@ int listener_open_virtual(struct listener **out, const struct config_listener *c
                           uint64_t now_ns)
 {
     struct listener *l = listener_new(config, 1);
-    int err = l ? listener_prepare(l, config, now_ns) : -ENOMEM;
+    int err = l ? listener_prepare(l, config) : -ENOMEM;
     if (err) {
         if (l)
             listener_drop(l);
         return err;
     }
+    listener_set_rate(l, config, now_ns);
     l->address = config->bind.ip;
     snprintf(l->text, sizeof l->text, "%s", config->bind.text);
     *out = l;

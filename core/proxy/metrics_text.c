@@ -58,9 +58,11 @@ static void put_escaped(struct text *t, const char *bytes, size_t len, const cha
     for (size_t at = 0, n; at < len; at += n) {
         char c = bytes[at];
         n = utf8_len((const unsigned char *)bytes + at, len - at);
+        if (c == '\0')
+            n = 0; /* readers would take it for the end of the page */
         if (c == '\n') {
             put_text(t, "\\n");
-        } else if (c && strchr(special, c)) {
+        } else if (n && strchr(special, c)) {
             put_text(t, "\\");
             put(t, &c, 1);
         } else if (n) {

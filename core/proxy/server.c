@@ -86,7 +86,6 @@ int server_new(struct version *version, struct shared *shared, struct server **o
     s->started_ns = clock_now_ns();
     list_init(&s->waiting);
     list_init(&s->attending);
-    s->counts.metrics = shared_metrics(shared);
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
     s->counts.stats = stats_new(shared, config->workers);

@@ -80,7 +80,7 @@ static int open_all(struct server *s, const struct config *config, const struct 
         struct listener *l;
         if (from[i] != SIZE_MAX) {
             l = listener_hold(old->items[from[i]]);
-            err = listener_prepare(l, c, clock_now_ns());
+            err = listener_prepare(l, c);
         } else {
             err = listener_open(&l, c, s->n_workers, why, why_cap);
             if (err)
@@ -163,9 +163,12 @@ static void free_changes(struct server *s, struct worker_change **changes)
 }
 
 /* From here on nothing fails. */
-static void commit(struct server *s, const struct listeners *list, size_t *from,
-                   struct worker_change **changes)
+static void commit(struct server *s, const struct config *config, const struct listeners *list,
+                   size_t *from, struct worker_change **changes)
 {
+    for (size_t i = 0; i < list->n; i++)
+        if (from[i] != SIZE_MAX)
+            listener_set_rate(list->items[i], &config->listeners[i], clock_now_ns());
     s->listeners = *list;
     s->from = from;
     atomic_store(&s->n_changed, 0);
@@ -197,7 +200,7 @@ int server_change(struct server *s, struct version *v, const struct listeners *o
         free(from);
         return err;
     }
-    commit(s, &list, from, changes);
+    commit(s, v->config, &list, from, changes);
     forget_removed(s, &before);
     drop_all(&before);
     return 0;

@@ -36,7 +36,6 @@ static double wall_clock(void)
 struct stats *stats_new(struct shared *shared, unsigned n_workers)
 {
     struct metrics *metrics = shared_metrics(shared);
-    struct metric *refused;
     char why[128];
     struct stats *s = calloc(1, sizeof *s);
     if (!s)
@@ -48,7 +47,7 @@ struct stats *stats_new(struct shared *shared, unsigned n_workers)
     s->workers = new_records(n_workers, sizeof *s->workers);
     if (!s->workers || uv_mutex_init(&s->lock))
         goto fail;
-    if (metrics_declare(metrics, stats_proxy_refused(), &refused, why, sizeof why))
+    if (metrics_declare(metrics, stats_proxy_refused(), &s->refused, why, sizeof why))
         goto fail_declare;
     metrics_set_source(metrics, &(struct metrics_source){s, stats_visit});
     return s;
@@ -146,6 +145,12 @@ void duration_add_short(struct duration *d, uint64_t ns)
 void duration_add_long(struct duration *d, uint64_t ns)
 {
     duration_add(d, stats_long_bounds, ns);
+}
+
+void stats_count_proxy_refused(struct stats *s, const char *listener, const char *why)
+{
+    struct metric_label labels[] = {{listener, strlen(listener)}, {why, strlen(why)}};
+    metric_add(s->refused, labels, 1);
 }
 
 void stats_count_reload(struct stats *s, bool success)

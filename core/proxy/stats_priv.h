@@ -22,12 +22,16 @@ struct stats {
     struct list listeners;
     size_t n_listeners;
     struct count reloads[2]; /* failed, succeeded */
+    struct metric *refused;  /* by their PROXY header */
     double start_time;
 };
 
 /* Upper bounds in seconds, DURATION_BOUNDS of them. */
 extern const double stats_short_bounds[], stats_long_bounds[];
 
+/* The declaration of penstock_proxy_refused_total, which metrics.c counts: it happens rarely, and
+ * why is not known before. */
+const struct metric_info *stats_proxy_refused(void);
 /* Shows all of them, but those that metrics.c counts: metrics_source.visit. */
 void stats_visit(void *arg, const struct metrics_visitor *visitor);
 

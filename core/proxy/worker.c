@@ -453,6 +453,7 @@ int worker_deinit(struct worker *w)
 {
     if (w->started)
         uv_thread_join(&w->thread);
+    run_tasks(w, NULL); /* of a worker that never started */
     for (struct worker_change *change = next_change(w); change; change = next_change(w))
         worker_change_free(change);
     for (size_t i = 0; i < w->n_acceptors; i++)

@@ -52,6 +52,19 @@ describe("penstock ctl shows", function()
     assert.matches("seen_total 3\n", out, 1, true)
   end)
 
+  case("what clients have brought into metrics, as it is, but nothing that a terminal would obey", function(t)
+    local path = t:file("p.lua", [[
+      require("penstock").counter("seen_total", { "by" }):inc(1, "a\27[2J\194\155z")
+      return {}
+    ]])
+    local _, ctl, at = start(t, { "-p", path, "127.0.0.1:0", "127.0.0.1:1" })
+    local _, _, out = ctl "metrics"
+    assert.truthy(out:find('seen_total{by="a\27[2J\194\155z"} 1\n', 1, true))
+    local on_terminal = t:spawn { "script", "-qec", ("%s ctl --admin %s metrics"):format(os.getenv "PENSTOCK", at), "/dev/null" }
+    assert.equal(0, on_terminal:wait())
+    assert.truthy(on_terminal.out:find('seen_total{by="a?[2J??z"} 1', 1, true))
+  end)
+
   case("listeners and connections in 80 columns", function(t)
     local upstream = t:listen("unix:" .. t:folder() .. "/a_rather_long_name_of_a_socket_to_connect_to.sock")
     local p, ctl = start(t, { "--max-conns-listener", "50", "[::1]:0", upstream.address })
@@ -163,6 +176,9 @@ describe("penstock ctl does", function()
     local p = t:penstock { "--admin", "127.0.0.1:0", "--admin-token-file", token, "127.0.0.1:0", "127.0.0.1:1" }
     local port = p:log "admin listens on 127.0.0.1:(%d+)"
     assert.equal(0, (t:run { "ctl", "--admin", "127.0.0.1:" .. port, "--token-file", token, "health" }))
+    for _, at in ipairs { port, ":" .. port, "tcp://127.0.0.1:" .. port } do
+      assert.equal(0, (t:run { "ctl", "--admin", at, "--token-file", token, "health" }))
+    end
     assert.equal(0, (t:run { "ctl", "--admin=localhost:" .. port, "--token-file=" .. token, "health" }))
     local status, err = t:run { "ctl", "--admin", "127.0.0.1:" .. port, "health" }
     assert.equal(1, status)

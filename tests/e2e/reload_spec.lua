@@ -134,6 +134,25 @@ describe("reload by HUP:", function()
     p:expect_end { v = "one" }
   end)
 
+  case("the rate of the version that stays in force stays, too", function(t)
+    local server, taken = t:listen(), t:listen()
+    local text = [[
+      ps.listen { bind = "127.0.0.1:0", to = %q, limits = { rate = %d } }
+      ps.listen { bind = %q, to = "h:1" }
+    ]]
+    t:expect_error "cannot listen on"
+    local p = t:penstock { "run", write(t, text, server.address, 10, "127.0.0.1:0") }
+    write(t, text, server.address, 100000, taken.address)
+    reload(p, "version (1) stays in force: cannot listen on")
+    local start = sys.now()
+    for _ = 1, 22 do t:connect(p) end
+    for n = 1, 22 do
+      t:accept(server)
+      local allowed = 10 + 10 * (sys.now() - start) + 1
+      assert.is_true(n <= allowed, ("%d clients where %.1f are allowed"):format(n, allowed))
+    end
+  end)
+
   case("clients in the backlog of a removed listener are served", function(t)
     local server = t:listen()
     local p = t:penstock { "run", version(t, "one", server) }

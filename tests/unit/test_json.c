@@ -54,6 +54,8 @@ static void test_controls_quotes_and_zeros_are_escaped(void **state)
     struct buf b;
     write_text(&b, "a\"b\\c\n\x1b[2J\0z\x7f", 13);
     assert_written(&b, "\"a\\\"b\\\\c\\n\\u001b[2J\\u0000z\\u007f\"");
+    write_text(&b, "\xc2\x9b|\xc2\xa0", 5);
+    assert_written(&b, "\"\\u009b|\xc2\xa0\"");
 }
 
 static void test_what_is_no_utf8_becomes_the_replacement_character(void **state)

@@ -137,9 +137,12 @@ static void test_what_would_break_the_format_is_escaped(void **state)
     struct metric *m = declare(state, &i);
     metric_add(m, (struct metric_label[]){label("\"\\\n")}, 1);
     metric_add(m, (struct metric_label[]){label("caf\xc3\xa9 \xff\xc3")}, 1);
+    metric_add(m, (struct metric_label[]){{"a\0b", 3}}, 1);
     assert_text(state, "# HELP c back\\\\slash, \"quotes\"\\nand a line\n# TYPE c counter\n"
                        "c{method=\"\\\"\\\\\\n\"} 1\n"
-                       "c{method=\"caf\xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd\"} 1\n");
+                       "c{method=\"caf\xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd\"} 1\n"
+                       "c{method=\"a\xef\xbf\xbd"
+                       "b\"} 1\n");
 }
 
 static void test_numbers_read_back_as_they_were(void **state)

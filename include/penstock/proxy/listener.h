@@ -53,9 +53,12 @@ int listener_open(struct listener **out, const struct config_listener *config, u
  * a numeric address. Returns 0 or -ENOMEM. */
 int listener_open_virtual(struct listener **out, const struct config_listener *config,
                           uint64_t now_ns);
-/* Makes ready what a changed configuration needs, before a worker has it: on the main thread. 0 or
- * -ENOMEM. */
-int listener_prepare(struct listener *l, const struct config_listener *config, uint64_t now_ns);
+/* Allocates what a configuration needs, before it is sure that a worker will have it: on the main
+ * thread. 0 or -ENOMEM. */
+int listener_prepare(struct listener *l, const struct config_listener *config);
+/* Sets the rate at which all workers together accept: on the main thread, once nothing can fail any
+ * more. A rate that stays keeps what is left of it. */
+void listener_set_rate(struct listener *l, const struct config_listener *config, uint64_t now_ns);
 /* Every worker has its own copy of the sockets by now (acceptor_start): close ours, so that the
  * workers' last close ends the listening. */
 void listener_release(struct listener *l);

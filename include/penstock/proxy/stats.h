@@ -83,8 +83,7 @@ void duration_add_long(struct duration *d, uint64_t ns);
 /* A reload has ended. On the main thread. */
 void stats_count_reload(struct stats *s, bool success);
 
-/* The declaration of penstock_proxy_refused_total, which metrics.c counts: it happens rarely, and
- * why is not known before. */
-const struct metric_info *stats_proxy_refused(void);
+/* A connection of the listener was ended for its PROXY header. From any thread. */
+void stats_count_proxy_refused(struct stats *s, const char *listener, const char *why);
 
 #endif

@@ -14,7 +14,6 @@
 #include "penstock/proxy/policy.h"
 #include "penstock/proxy/stats.h"
 
-struct metrics;
 struct resolver;
 struct vnet;
 
@@ -24,7 +23,6 @@ struct server_counts {
     atomic_uint conns;       /* connections now */
     uint32_t max_conns;      /* 0: no limit */
     unsigned max_pipes;      /* of each worker */
-    struct metrics *metrics; /* of the process; NULL: nobody counts there */
     struct stats *stats;     /* of the server; NULL: nobody asks for what is counted */
 };
 
