@@ -107,9 +107,8 @@ static int send_request(int fd, const struct ctl_request *r, const char *host)
 {
     char *text;
     int n = asprintf(&text, "%s %s HTTP/1.0\r\nHost: %s\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
-                     r->method, r->path, host,
-                     *r->token ? "Authorization: Bearer " : "", r->token, *r->token ? "\r\n" : "",
-                     strlen(r->body), r->body);
+                     r->method, r->path, host, *r->token ? "Authorization: Bearer " : "", r->token,
+                     *r->token ? "\r\n" : "", strlen(r->body), r->body);
     if (n < 0)
         return -ENOMEM;
     int err = send_all(fd, text, (size_t)n);

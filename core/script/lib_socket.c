@@ -69,7 +69,7 @@ static void close_now(struct script_socket *k)
     relay_deinit(&k->in);
     relay_deinit(&k->out);
     k->in.state = k->out.state = RELAY_BROKEN; /* a pump may be on the stack */
-    if (lost) /* a FIN would say that this was all */
+    if (lost)                                  /* a FIN would say that this was all */
         stream_abort(&k->stream);
     else
         stream_close(&k->stream);

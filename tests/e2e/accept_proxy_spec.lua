@@ -142,15 +142,17 @@ describe("a header", function()
       aborted:wait_delivered()
       aborted:reset()
       p:thaw()
-      local upstreams = { t:accept(server), server:try_accept(0.1) } -- the aborted one may get as far as this
-      for _, upstream in ipairs(upstreams) do
+      repeat -- the aborted one may get as far as this
+        local upstream = t:accept(server)
         local text, how = upstream:read_all()
         assert.is_true(how == "ECONNRESET" or text == "ping")
         upstream:close()
-      end
+      until text == "ping" and how == "eof"
       whole:expect_eof()
       cut:read_all()
       p:access(3 * i)
+      local late = server:try_accept(0)
+      if late then late:close() end
     end
     local cuts = 0
     for _, line in ipairs(p:access_lines()) do cuts = cuts + (line.detail == "cut" and 1 or 0) end
@@ -387,7 +389,7 @@ describe("a connection is ended before any upstream is dialled", function()
     end)
     silent:expect_reset()
     for i = 1, 2 do p:expect_end({ reason = "timeout", detail = "proxy_header", upstream = "-" }, i) end
-    for _, line in ipairs(p:access_lines()) do assert.is_true(line.duration_ms < 0.05 * 1000 * (#V1 - 1)) end
+    assert.is_true(at < #V1 - 1, "it was not before its end that the header was too late")
     assert.is_nil(server:try_accept(0))
     t:connect(p):send(V1 .. "ping")
     t:accept(server):expect "ping"

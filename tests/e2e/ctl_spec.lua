@@ -60,7 +60,8 @@ describe("penstock ctl shows", function()
     local _, ctl, at = start(t, { "-p", path, "127.0.0.1:0", "127.0.0.1:1" })
     local _, _, out = ctl "metrics"
     assert.truthy(out:find('seen_total{by="a\27[2J\194\155z"} 1\n', 1, true))
-    local on_terminal = t:spawn { "script", "-qec", ("%s ctl --admin %s metrics"):format(os.getenv "PENSTOCK", at), "/dev/null" }
+    local command = ("%s ctl --admin %s metrics"):format(os.getenv "PENSTOCK", at)
+    local on_terminal = t:spawn { "script", "-qec", command, "/dev/null" }
     assert.equal(0, on_terminal:wait())
     assert.truthy(on_terminal.out:find('seen_total{by="a?[2J??z"} 1', 1, true))
   end)

@@ -206,7 +206,7 @@ describe("penstock's own metrics:", function()
     assert.truthy(value(text, 'penstock_lua_heap_bytes{worker="1"}') > 100000)
   end)
 
-  case("coroutines are those that wait and up to 256 for the next call; those of a replaced version are gone", function(t)
+  case("coroutines are those that wait, and up to 256 for the next call; a replaced version's are gone", function(t)
     local p = start(t, 1, [[
       ps.listen { name = "l", bind = "127.0.0.1:0", policy = { serve = function(_, client) client:read() end } }
     ]])

@@ -331,8 +331,9 @@ describe("TLS with clients", function()
   end)
 
   case("takes new certificates on HUP, all or nothing", function(t)
-    local p, _, cert = start(t)
-    local old, fresh = connect(t, p), tls.certificate(t:folder(), "fresh.lab")
+    local p, server, cert = start(t)
+    local old, on_old = pair(t, p, server)
+    local fresh = tls.certificate(t:folder(), "fresh.lab")
     support.sys.write_file(cert.cert, support.sys.read_file(fresh.cert))
     local from = #p.err
     t:expect_error "is not that of the certificate"
@@ -345,6 +346,7 @@ describe("TLS with clients", function()
     p:log("version 2 is in force", from)
     assert.equal("/CN=fresh.lab", connect(t, p):subject())
     old:send "old ones live on"
+    on_old:expect "old ones live on"
   end)
 
   -- Plain on both outer sides: every byte is compared, and each penstock has TLS on one of its sides.

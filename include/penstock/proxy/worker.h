@@ -19,11 +19,11 @@ struct vnet;
 
 /* What all workers count in; owned by the server. */
 struct server_counts {
-    atomic_ullong ids;       /* connection ids given out */
-    atomic_uint conns;       /* connections now */
-    uint32_t max_conns;      /* 0: no limit */
-    unsigned max_pipes;      /* of each worker */
-    struct stats *stats;     /* of the server; NULL: nobody asks for what is counted */
+    atomic_ullong ids;   /* connection ids given out */
+    atomic_uint conns;   /* connections now */
+    uint32_t max_conns;  /* 0: no limit */
+    unsigned max_pipes;  /* of each worker */
+    struct stats *stats; /* of the server; NULL: nobody asks for what is counted */
 };
 
 enum { GENERATIONS_MAX = 4 };
