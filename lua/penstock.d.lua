@@ -135,7 +135,7 @@
 ---| "script"      # a hook failed
 ---| "closed"      # a policy closed it
 ---| "killed"      # an operator ended it, by the admin
----| "shutdown"    # the process ended first
+---| "shutdown"    # the process ended first, or its server was drained
 ---| "system"      # a local failure
 
 ---@class penstock.Log

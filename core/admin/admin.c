@@ -197,6 +197,7 @@ static void on_request_over(void *arg, struct MHD_Connection *http, void **memor
         return;
     client_of(http)->request = NULL;
     buf_deinit(&r->out);
+    request_free_memory(r);
     free(r);
     *memory = NULL;
 }
@@ -354,6 +355,7 @@ static void on_answered(uv_async_t *async)
 {
     struct admin *a = async->data;
     conns_collect(a);
+    pools_collect(a);
     move(a);
 }
 
@@ -440,15 +442,23 @@ static int open_handles(struct admin *a)
     return uv_poll_start(&a->moving, UV_READABLE, on_moving);
 }
 
+/* Decoded by those who know where a piece ends: request_decode(). */
+static size_t leave_encoded(void *arg, struct MHD_Connection *http, char *text)
+{
+    (void)arg;
+    (void)http;
+    return strlen(text);
+}
+
 static int start_http(struct admin *a)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
-    a->http = MHD_start_daemon(flags, 0, NULL, NULL, on_request, a,
-                               MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)ADMIN_REQUEST_BYTES,
-                               MHD_OPTION_CONNECTION_LIMIT, (unsigned)ADMIN_CLIENTS_MAX + 1,
-                               MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP,
-                               1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, a,
-                               MHD_OPTION_NOTIFY_COMPLETED, on_request_over, a, MHD_OPTION_END);
+    a->http = MHD_start_daemon(
+        flags, 0, NULL, NULL, on_request, a, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)ADMIN_REQUEST_BYTES, MHD_OPTION_CONNECTION_LIMIT, (unsigned)ADMIN_CLIENTS_MAX + 1,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_NOTIFY_COMPLETED,
+        on_request_over, a, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_END);
     return a->http ? 0 : -ENOMEM;
 }
 
@@ -466,11 +476,12 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
     if (!a)
         return -ENOMEM;
     a->server = options->server;
-    a->metrics = options->metrics;
+    a->shared = options->shared;
     a->rules = rules;
     list_init(&a->clients);
     list_init(&a->queries);
     list_init(&a->reloads);
+    list_init(&a->drains);
     err = open_listener(a, c, why, why_cap);
     if (err) {
         free(a);
@@ -497,6 +508,7 @@ void admin_close(struct admin *a)
     if (!a)
         return;
     conns_collect(a); /* the workers have ended, and answered all */
+    pools_collect(a);
     routes_cancel(a);
     MHD_run(a->http); /* what has been answered just now goes out, as far as the sockets take it */
     MHD_run(a->http);

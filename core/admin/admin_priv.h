@@ -3,6 +3,7 @@
 #define PENSTOCK_CORE_ADMIN_ADMIN_PRIV_H
 
 #include <microhttpd.h>
+#include <string.h>
 #include <uv.h>
 
 #include "access.h"
@@ -11,6 +12,7 @@
 #include "penstock/base/json.h"
 #include "penstock/base/list.h"
 #include "penstock/proxy/server.h"
+#include "penstock/proxy/shared.h"
 
 enum {
     ADMIN_CLIENTS_MAX = 32,         /* connections at once; more wait in the backlog */
@@ -27,7 +29,7 @@ struct route;
 
 struct admin {
     struct server *server;
-    struct metrics *metrics;
+    struct shared *shared;
     struct listener *listener; /* one reference */
     struct access_rules rules;
     struct MHD_Daemon *http;
@@ -41,14 +43,31 @@ struct admin {
     bool paused;         /* accepts nobody now */
     struct list queries; /* struct query, of workers */
     struct list reloads; /* struct reload_wait */
+    struct list drains;  /* struct drain, of workers */
 };
+
+/* Bytes of a client, decoded; a zero follows. */
+struct text {
+    const char *bytes;
+    size_t n;
+};
+
+/* Does it hold no zero, so that its bytes are all of it? */
+static inline bool text_is_whole(const struct text *t)
+{
+    return strlen(t->bytes) == t->n;
+}
+
+struct request_memory;
 
 /* A request, from its headers to the end of its answer. */
 struct request {
     struct admin *admin;
     struct MHD_Connection *http;
     const struct route *route; /* NULL: there is none, `status` says why */
-    uint64_t id;               /* in the path */
+    uint64_t id;               /* in the path: {id} */
+    struct text names[2];      /* in the path: what else stands in braces, in that order */
+    struct request_memory *memory;
     char body[ADMIN_BODY_MAX + 1];
     size_t body_len; /* may be more than fits, then it is refused */
     bool waiting;    /* suspended until request_answer() */
@@ -75,13 +94,32 @@ void request_fail(struct request *r, unsigned status, const char *fmt, ...)
 /* Answers with what has been written by `j`. */
 void request_answer_json(struct request *r, unsigned status, const struct json *j);
 
+/* arguments.c */
+/* Memory that goes with the request; NULL when out of it. */
+void *request_alloc(struct request *r, size_t n);
+void request_free_memory(struct request *r);
+/* Decodes what was sent with percent signs, of which `out` is then a copy that goes with the
+ * request. 0, -ENOMEM, or -EINVAL when an escape is wrong. */
+int request_decode(struct request *r, const char *raw, size_t n, struct text *out);
+
+/* What may stand behind the question mark. Above each table of them stand the method and path that
+ * have it (scripts/check-admin). */
+struct argument {
+    const char *name;
+    int (*set)(void *arg, const struct text *value); /* 0, -EINVAL or -ENOMEM */
+    const char *good;                                /* what it is, for who gives something else */
+};
+/* Gives each to its `set`, with `arg`. False when it has failed `r`: there is one that is not among
+ * the `n`, or is wrong. */
+bool request_arguments(struct request *r, const struct argument *arguments, size_t n, void *arg);
+
 /* What a path and method lead to. */
 struct route {
     const char *method;
-    const char *path;               /* {id} stands for a number */
+    const char *path; /* {id} stands for a number, other words in braces for a name, encoded */
     void (*run)(struct request *r); /* answers, or sees to it that an answer follows */
 };
-/* Finds r->route and r->id, or fails `r`. */
+/* Finds r->route, r->id and r->names, or fails `r`. */
 void route_find(struct request *r, const char *method, const char *path);
 
 /* routes.c: the end of a reload that has not come. */
@@ -93,5 +131,11 @@ void conns_kill(struct request *r);
 void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
+
+/* pools.c */
+void pools_drain(struct request *r);
+void pools_up(struct request *r);
+/* Answers the drains that all workers have carried out. */
+void pools_collect(struct admin *a);
 
 #endif

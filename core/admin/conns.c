@@ -57,7 +57,7 @@ struct query {
     struct request *request;
     struct filter filter;
     uint64_t limit;
-    bool kill, all;
+    bool kill, all, filters_age;
     atomic_uint left; /* parts that are not done */
     unsigned n_parts;
     struct part parts[];
@@ -230,26 +230,29 @@ static void free_query(struct query *q)
     free(q);
 }
 
-static int set_listener(struct query *q, const char *value)
+static int set_listener(void *arg, const struct text *value)
 {
+    struct query *q = arg;
     free(q->filter.listener);
-    q->filter.listener = strdup(value);
-    return q->filter.listener ? 0 : -ENOMEM;
+    q->filter.listener = text_is_whole(value) ? strdup(value->bytes) : NULL;
+    return q->filter.listener ? 0 : text_is_whole(value) ? -ENOMEM : -EINVAL;
 }
 
-static int set_client(struct query *q, const char *value)
+static int set_client(void *arg, const struct text *value)
 {
+    struct query *q = arg;
     networks_drop(q->filter.client);
     q->filter.client = NULL;
-    return networks_parse(value, &q->filter.client);
+    return text_is_whole(value) ? networks_parse(value->bytes, &q->filter.client) : -EINVAL;
 }
 
-static int set_tag(struct query *q, const char *value)
+static int set_tag(void *arg, const struct text *value)
 {
+    struct query *q = arg;
     free(q->filter.tag);
-    q->filter.tag = strdup(value);
+    q->filter.tag = text_is_whole(value) ? strdup(value->bytes) : NULL;
     if (!q->filter.tag)
-        return -ENOMEM;
+        return text_is_whole(value) ? -ENOMEM : -EINVAL;
     char *equals = strchr(q->filter.tag, '=');
     q->filter.tag_value = equals ? equals + 1 : NULL;
     if (equals)
@@ -257,70 +260,52 @@ static int set_tag(struct query *q, const char *value)
     return *q->filter.tag ? 0 : -EINVAL;
 }
 
-static int set_min_age(struct query *q, const char *value)
+static int set_min_age(void *arg, const struct text *value)
 {
-    return units_parse_time_ms(value, &q->filter.min_age_ms);
+    struct query *q = arg;
+    q->filters_age = true;
+    return text_is_whole(value) ? units_parse_time_ms(value->bytes, &q->filter.min_age_ms)
+                                : -EINVAL;
 }
 
-static int set_after(struct query *q, const char *value)
+static int set_after(void *arg, const struct text *value)
 {
-    return units_parse_uint(value, 0, UINT64_MAX, &q->filter.after);
+    struct query *q = arg;
+    return text_is_whole(value) ? units_parse_uint(value->bytes, 0, UINT64_MAX, &q->filter.after)
+                                : -EINVAL;
 }
 
-static int set_limit(struct query *q, const char *value)
+static int set_limit(void *arg, const struct text *value)
 {
-    return units_parse_uint(value, 1, PAGE_MAX, &q->limit);
+    struct query *q = arg;
+    return text_is_whole(value) ? units_parse_uint(value->bytes, 1, PAGE_MAX, &q->limit) : -EINVAL;
 }
 
-static int set_all(struct query *q, const char *value)
+static int set_all(void *arg, const struct text *value)
 {
-    q->all = strcmp(value, "true") == 0;
+    struct query *q = arg;
+    q->all = text_is_whole(value) && strcmp(value->bytes, "true") == 0;
     return q->all ? 0 : -EINVAL;
 }
 
-static const struct argument {
-    const char *name;
-    int (*set)(struct query *q, const char *value);
-    const char *good;
-    bool listing, killing; /* where it may stand */
-} arguments[] = {
-    {"listener", set_listener, "the name of a listener", true, true},
-    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix", true, true},
-    {"tag", set_tag, "KEY or KEY=VALUE", true, true},
-    {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h", true, true},
-    {"after", set_after, "the id of a connection", true, false},
-    {"limit", set_limit, "1 to 1000", true, false},
-    {"all", set_all, "true", false, true},
+/* GET /v1/connections */
+static const struct argument listing[] = {
+    {"listener", set_listener, "the name of a listener"},
+    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
+    {"tag", set_tag, "KEY or KEY=VALUE"},
+    {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
+    {"after", set_after, "the id of a connection"},
+    {"limit", set_limit, "1 to 1000"},
 };
 
-/* The arguments of a request, as they are read. */
-struct reading {
-    struct query *query;
-    bool failed, any;
+/* POST /v1/connections/kill */
+static const struct argument killing[] = {
+    {"listener", set_listener, "the name of a listener"},
+    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
+    {"tag", set_tag, "KEY or KEY=VALUE"},
+    {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
+    {"all", set_all, "true"},
 };
-
-static enum MHD_Result take_argument(void *arg, enum MHD_ValueKind kind, const char *key,
-                                     const char *value)
-{
-    struct reading *reading = arg;
-    struct query *q = reading->query;
-    (void)kind;
-    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) {
-        const struct argument *a = &arguments[i];
-        if (strcmp(a->name, key) != 0 || !(q->kill ? a->killing : a->listing))
-            continue;
-        reading->any = true;
-        reading->failed = !value || a->set(q, value);
-        if (reading->failed)
-            request_fail(q->request, MHD_HTTP_BAD_REQUEST, "%s is %s", key, a->good);
-        return reading->failed ? MHD_NO : MHD_YES;
-    }
-    request_fail(q->request, MHD_HTTP_BAD_REQUEST, "there is no argument %s; there are %s", key,
-                 q->kill ? "listener, client, tag, min_age and all"
-                         : "listener, client, tag, min_age, after and limit");
-    reading->failed = true;
-    return MHD_NO;
-}
 
 /* --- on the main thread
  * ---------------------------------------------------------------------------------------------- */
@@ -359,17 +344,18 @@ static void start(struct request *r, bool kill)
     struct query *q = new_query(r, kill);
     if (!q)
         return;
-    struct reading reading = {.query = q};
-    MHD_get_connection_values(r->http, MHD_GET_ARGUMENT_KIND, take_argument, &reading);
-    if (!reading.failed && kill && !reading.any) {
+    const struct filter *f = &q->filter;
+    bool good = kill ? request_arguments(r, killing, sizeof killing / sizeof *killing, q)
+                     : request_arguments(r, listing, sizeof listing / sizeof *listing, q);
+    if (good && kill && !f->listener && !f->client && !f->tag && !q->filters_age && !q->all) {
         request_fail(r, MHD_HTTP_BAD_REQUEST,
                      "which ones? listener, client, tag, min_age, or all=true");
-        reading.failed = true;
+        good = false;
     }
-    if (reading.failed)
-        free_query(q);
-    else
+    if (good)
         ask(q);
+    else
+        free_query(q);
 }
 
 void conns_list(struct request *r)

@@ -128,7 +128,7 @@ static void run_metrics(struct request *r)
     size_t room = 64 << 10, n = 0;
     for (;;) {
         char *text = buf_reserve(&r->out, room);
-        n = text ? metrics_text(r->admin->metrics, text, room) : SIZE_MAX;
+        n = text ? metrics_text(shared_metrics(r->admin->shared), text, room) : SIZE_MAX;
         if (n <= room)
             break;
         if (n > METRICS_BYTES_MAX) {
@@ -250,27 +250,44 @@ static const struct route routes[] = {
     {"GET", "/v1/connections", conns_list},
     {"POST", "/v1/connections/kill", conns_kill},
     {"POST", "/v1/connections/{id}/kill", conns_kill_one},
+    {"POST", "/v1/pools/{pool}/servers/{server}/drain", pools_drain},
+    {"POST", "/v1/pools/{pool}/servers/{server}/up", pools_up},
     {"POST", "/v1/reload", run_reload},
     {"PUT", "/v1/log-level", run_log_level},
     {"GET", "/metrics", run_metrics},
 };
 
-/* Does `path` fit? What stands for {id} goes to *id. */
-static bool fits(const char *pattern, const char *path, uint64_t *id)
+static bool read_number(const char *raw, size_t n, uint64_t *id)
 {
-    const char *hole = strchr(pattern, '{');
     char number[24];
-    if (!hole)
-        return strcmp(pattern, path) == 0;
-    size_t before = (size_t)(hole - pattern);
-    if (strncmp(pattern, path, before) != 0)
+    if (n >= sizeof number)
         return false;
-    size_t n = strcspn(path + before, "/");
-    if (n == 0 || n >= sizeof number || strcmp(path + before + n, strchr(hole, '}') + 1) != 0)
-        return false;
-    memcpy(number, path + before, n);
+    memcpy(number, raw, n);
     number[n] = '\0';
     return units_parse_uint(number, 1, UINT64_MAX, id) == 0;
+}
+
+/* Does `path` fit? What stands in braces goes to r->id and r->names. */
+static bool fits(const char *pattern, const char *path, struct request *r)
+{
+    size_t n_names = 0;
+    for (;;) {
+        size_t literal = strcspn(pattern, "{");
+        if (strncmp(pattern, path, literal) != 0)
+            return false;
+        pattern += literal;
+        path += literal;
+        if (!*pattern)
+            return !*path;
+        size_t n = strcspn(path, "/");
+        bool good = strncmp(pattern, "{id}", 4) == 0
+                        ? read_number(path, n, &r->id)
+                        : n && request_decode(r, path, n, &r->names[n_names++]) == 0;
+        if (!good)
+            return false;
+        pattern = strchr(pattern, '}') + 1;
+        path += n;
+    }
 }
 
 void route_find(struct request *r, const char *method, const char *path)
@@ -278,7 +295,7 @@ void route_find(struct request *r, const char *method, const char *path)
     const struct route *other = NULL;
     const char *meant = strcmp(method, "HEAD") == 0 ? "GET" : method;
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        if (!fits(routes[i].path, path, &r->id))
+        if (!fits(routes[i].path, path, r))
             continue;
         other = &routes[i];
         if (strcmp(other->method, meant) != 0)

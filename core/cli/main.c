@@ -107,7 +107,7 @@ static enum exit_status run_with_admin(const struct config *config, struct load_
 {
     struct admin *admin = NULL;
     struct admin_options options = {.server = server,
-                                    .metrics = shared_metrics(args->shared),
+                                    .shared = args->shared,
                                     .config = config,
                                     .uid = config->user ? &user->uid : NULL,
                                     .gid = config->user ? &user->gid : NULL};

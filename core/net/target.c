@@ -265,6 +265,26 @@ void target_dialled(const struct target *t, size_t n_good, uint64_t now_ms)
     }
 }
 
+uint64_t target_ends(const struct target *t, uint64_t chosen_ms)
+{
+    uint64_t first = 0;
+    for (size_t i = 0; t->options && i <= t->options->n_hops; i++) {
+        struct account *a = account_of(t->options, i);
+        uint64_t ends = a ? a->ops->ends(a, chosen_ms) : 0;
+        if (ends && (!first || ends < first))
+            first = ends;
+    }
+    return first;
+}
+
+bool target_uses(const struct target *t, const struct account *a)
+{
+    for (size_t i = 0; t->options && i <= t->options->n_hops; i++)
+        if (account_of(t->options, i) == a)
+            return true;
+    return false;
+}
+
 const char *target_format_via(const struct target *t, char *buf, size_t cap)
 {
     size_t len = 0;

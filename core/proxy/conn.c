@@ -182,7 +182,8 @@ static void mirror_abort(struct conn *c, enum conn_side side);
 static void on_linger(struct timer *timer)
 {
     struct conn *c = container_of(timer, struct conn, deadline);
-    mirror_abort(c, (enum conn_side)c->side);
+    if (!conn_end_if_due(c))
+        mirror_abort(c, (enum conn_side)c->side);
 }
 
 /* The other side's socket still holds bytes for a slow reader: an abort now would throw them away.
@@ -463,7 +464,7 @@ static void deny(struct conn *c, struct verdict *v)
     snprintf(c->detail, sizeof c->detail, "%s", v->reason);
     c->reset = v->reset;
     conn_use_timer(c, on_hang_over);
-    loop_timer(conn_loop(c), &c->deadline, v->hang_ms);
+    conn_start_hang(c, v->hang_ms);
 }
 
 /* A hook has no objection: on to what comes after it. */
@@ -589,6 +590,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
     c->up.corked = false;
     c->upstream_addr = result->address;
     c->connected_ns = conn_loop(c)->now_ns;
+    conn_keep_to_drain(c);
     conn_count_dial(c, DIAL_OK);
     conn_set_state(c, CONN_CONNECTED);
     conn_decide(c, HOOK_CONNECTED);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "conn_priv.h"
+#include "penstock/base/hash.h"
 #include "penstock/proxy/config.h"
 
 enum {
@@ -53,7 +54,7 @@ static bool is_handshake(const struct conn *c)
 static uint64_t next_due(const struct conn *c)
 {
     const struct config_timeouts *t = conn_timeouts(c);
-    uint64_t due = 0;
+    uint64_t due = c->end_ms;
     earlier(&due, c->accepted_ns / 1000000, t->life_ms);
     if (is_handshake(c))
         earlier(&due, c->relay_ms, t->handshake_ms);
@@ -130,6 +131,8 @@ static void arm(struct conn *c)
 static void on_deadline(struct timer *timer)
 {
     struct conn *c = container_of(timer, struct conn, deadline);
+    if (conn_end_if_due(c))
+        return;
     const char *which = passed_deadline(c);
     if (!which) {
         arm(c);
@@ -157,6 +160,56 @@ void conn_watch_again(struct conn *c)
     bool other_use = c->state == CONN_HANG || c->state == CONN_LINGER || c->state == CONN_GOODBYE;
     if (!c->ending && !conn_is_closed(c) && !other_use)
         conn_watch(c);
+}
+
+/* --- ends that were ordered
+ * ------------------------------------------------------------------------------------ */
+
+bool conn_end_if_due(struct conn *c)
+{
+    if (!c->end_ms || conn_loop(c)->now_ms < c->end_ms)
+        return false;
+    conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, c->end_detail);
+    return true;
+}
+
+/* LINGER and GOODBYE look again and again anyhow. */
+static void note_end(struct conn *c)
+{
+    if (c->state != CONN_HANG)
+        conn_watch_again(c);
+    else if (c->end_ms && c->end_ms < c->deadline.due_ms)
+        timers_start(&conn_loop(c)->timers, &c->deadline, c->end_ms);
+}
+
+void conn_start_hang(struct conn *c, uint64_t ms)
+{
+    loop_timer(conn_loop(c), &c->deadline, ms);
+    note_end(c);
+}
+
+void conn_end_by(struct conn *c, uint64_t at_ms, const char *detail)
+{
+    if (c->ending || conn_is_closed(c) || (c->end_ms && c->end_ms <= at_ms))
+        return;
+    c->end_ms = at_ms ? at_ms : 1;
+    c->end_detail = detail;
+    note_end(c);
+}
+
+void conn_end_within(struct conn *c, uint64_t until_ms, const char *detail)
+{
+    uint64_t now = conn_loop(c)->now_ms;
+    struct hash_key key = {c->accepted_ns, until_ms};
+    uint64_t span = until_ms > now ? until_ms - now : 0;
+    uint64_t chance = hash_bytes(&key, &c->id, sizeof c->id);
+    conn_end_by(c, span ? now + chance % (span + 1) : now, detail);
+}
+
+void conn_end_never(struct conn *c)
+{
+    c->end_ms = 0;
+    note_end(c);
 }
 
 void conn_half_closed(struct conn *c)

@@ -60,6 +60,13 @@ enum close_reason conn_failed_reason(const struct conn *c)
     return reason_from_err(c->failed_err);
 }
 
+void conn_keep_to_drain(struct conn *c)
+{
+    uint64_t until_ms = target_ends(&c->targets->items[c->target], c->dial_ns / 1000000);
+    if (until_ms)
+        conn_end_within(c, until_ms, "drain");
+}
+
 void conn_note_failure(struct conn *c, const struct dial_result *result)
 {
     free(c->failed_hop);

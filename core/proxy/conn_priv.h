@@ -10,6 +10,10 @@ void conn_watch(struct conn *c);
 /* Takes the connection's timer for something else: it is stopped, and calls `on_timer` from now on.
  */
 void conn_use_timer(struct conn *c, void (*on_timer)(struct timer *timer));
+/* HANG begins: the timer goes after so long, or at the time of conn_end_by(). */
+void conn_start_hang(struct conn *c, uint64_t ms);
+/* Ends it when the time of conn_end_by() has come; for who uses its timer. Returns true then. */
+bool conn_end_if_due(struct conn *c);
 /* One side has ended: the half-closed window begins. */
 void conn_half_closed(struct conn *c);
 /* LINGER begins; and may it go on, the other side's queue being `unsent` bytes now? */
@@ -78,6 +82,8 @@ struct dial_proxy conn_dial_proxy(const struct conn *c);
 const char *conn_failed_detail(const struct conn *c);
 /* The close reason that stands for it. */
 enum close_reason conn_failed_reason(const struct conn *c);
+/* It is connected: to a server that is being drained since it was chosen? */
+void conn_keep_to_drain(struct conn *c);
 /* Keeps what a failed dial has said. */
 void conn_note_failure(struct conn *c, const struct dial_result *result);
 

@@ -33,6 +33,8 @@ void conn_start_serving(struct conn *c)
 static void on_goodbye_poll(struct timer *timer)
 {
     struct conn *c = container_of(timer, struct conn, deadline);
+    if (conn_end_if_due(c))
+        return;
     loop_timer(conn_loop(c), &c->deadline, GOODBYE_POLL_MS);
     conn_look_at_goodbye(c);
 }

@@ -29,6 +29,8 @@ struct pool_server {
     uint32_t checks;     /* in a row that contradict its state */
     uint32_t fails;      /* dials in a row */
     uint64_t ejected_ms; /* out until then */
+    uint64_t drained_ms; /* since then; its connections of before are to end */
+    uint64_t end_ms;     /* until then; 0: they may stay */
     uint64_t name_hash;  /* HASH */
     double turn;         /* ROUND_ROBIN: who has most is next */
     bool drained, is_down;
@@ -118,6 +120,16 @@ struct pool_server *pool_server(struct pool *p, const char *name)
     return s;
 }
 
+struct pool_server *pool_find(struct pool *p, const char *name)
+{
+    uv_mutex_lock(&p->lock);
+    struct pool_server *s = find(p, name);
+    if (s)
+        s->refs++;
+    uv_mutex_unlock(&p->lock);
+    return s;
+}
+
 struct pool_server *pool_server_hold(struct pool_server *s)
 {
     uv_mutex_lock(&s->pool->lock);
@@ -166,10 +178,19 @@ enum pool_state pool_state(struct pool_server *s, uint64_t now_ms)
     return state;
 }
 
-void pool_drain(struct pool_server *s, bool drained)
+void pool_drain(struct pool_server *s)
 {
     uv_mutex_lock(&s->pool->lock);
-    s->drained = drained;
+    s->drained = true;
+    uv_mutex_unlock(&s->pool->lock);
+}
+
+void pool_drain_until(struct pool_server *s, uint64_t now_ms, uint64_t end_ms)
+{
+    uv_mutex_lock(&s->pool->lock);
+    s->drained = true;
+    s->drained_ms = now_ms;
+    s->end_ms = end_ms;
     uv_mutex_unlock(&s->pool->lock);
 }
 
@@ -177,7 +198,7 @@ void pool_restore(struct pool_server *s)
 {
     uv_mutex_lock(&s->pool->lock);
     s->drained = s->is_down = false;
-    s->ejected_ms = 0;
+    s->ejected_ms = s->end_ms = 0;
     s->checks = s->fails = 0;
     uv_mutex_unlock(&s->pool->lock);
 }
@@ -270,8 +291,21 @@ static void on_dialled(struct account *a, bool success, uint64_t now_ms)
         log_warn("pool %s: %s is ejected: it could not be connected to", s->pool->name, s->name);
 }
 
-static const struct account_ops account_ops = {
-    .hold = on_hold, .drop = on_drop, .enter = on_enter, .leave = on_leave, .dialled = on_dialled};
+static uint64_t on_ends(struct account *a, uint64_t chosen_ms)
+{
+    struct pool_server *s = server_of(a);
+    uv_mutex_lock(&s->pool->lock);
+    uint64_t end_ms = s->end_ms && chosen_ms <= s->drained_ms ? s->end_ms : 0;
+    uv_mutex_unlock(&s->pool->lock);
+    return end_ms;
+}
+
+static const struct account_ops account_ops = {.hold = on_hold,
+                                               .drop = on_drop,
+                                               .enter = on_enter,
+                                               .leave = on_leave,
+                                               .dialled = on_dialled,
+                                               .ends = on_ends};
 
 struct account *pool_server_account(struct pool_server *s)
 {

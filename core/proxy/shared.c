@@ -193,6 +193,15 @@ int shared_pool(struct shared *s, const char *name, struct pool **out)
     return err;
 }
 
+struct pool *shared_find_pool(struct shared *s, const char *name)
+{
+    size_t n;
+    uv_mutex_lock(&s->lock);
+    struct named *named = find(&s->pools, name, &n);
+    uv_mutex_unlock(&s->lock);
+    return named ? named->it : NULL;
+}
+
 void shared_visit_pools(struct shared *s, uint64_t now_ms,
                         void (*visit)(void *arg, const struct pool_view *view), void *arg)
 {

@@ -44,7 +44,7 @@ static struct pool_server *self(lua_State *L, const char *call)
 
 static int server_drain(lua_State *L)
 {
-    pool_drain(self(L, "server:drain()"), true);
+    pool_drain(self(L, "server:drain()"));
     return 0;
 }
 

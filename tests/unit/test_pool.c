@@ -148,10 +148,10 @@ static void test_a_server_that_goes_moves_its_own_keys_only_to_their_second(void
     for (uint64_t key = 0; key < 10000; key++) {
         choose(f, POOL_HASH, 10, key);
         uint32_t first = f->order[0], second = f->order[1];
-        pool_drain(f->members[4].server, true);
+        pool_drain(f->members[4].server);
         assert_int_equal(choose(f, POOL_HASH, 10, key), 9);
         assert_int_equal(f->order[0], first == 4 ? second : first);
-        pool_drain(f->members[4].server, false);
+        pool_restore(f->members[4].server);
         moved += first == 4;
     }
     assert_in_range(moved, 850, 1150); /* a tenth */
@@ -176,12 +176,12 @@ static void test_drained_and_down_servers_are_left_out(void **state)
 {
     struct fixture_pool *f = *state;
     for (int algo = POOL_ROUND_ROBIN; algo <= POOL_HASH; algo++) {
-        pool_drain(f->members[0].server, true);
+        pool_drain(f->members[0].server);
         assert_int_equal(choose(f, (enum pool_algo)algo, 2, 1), 1);
         assert_int_equal(f->order[0], 1);
         assert_true(pool_checked(f->members[1].server, false, 1, 1));
         assert_int_equal(choose(f, (enum pool_algo)algo, 2, 1), 0);
-        pool_drain(f->members[0].server, false);
+        pool_restore(f->members[0].server);
         assert_true(pool_checked(f->members[1].server, true, 1, 1));
         assert_int_equal(choose(f, (enum pool_algo)algo, 2, 1), 2);
     }
@@ -233,7 +233,7 @@ static void test_when_all_are_ejected_all_may_be_used(void **state)
     for (unsigned i = 0; i < 3; i++)
         assert_true(pool_dialled(f->members[i].server, false, 1000));
     assert_int_equal(choose(f, POOL_RANDOM, 3, 1), 3);
-    pool_drain(f->members[2].server, true);
+    pool_drain(f->members[2].server);
     assert_int_equal(choose(f, POOL_RANDOM, 3, 1), 2);
 }
 
@@ -242,7 +242,7 @@ static void test_a_server_keeps_its_state_as_long_as_somebody_holds_it(void **st
     struct fixture_pool *f = *state;
     struct pool_server *s = pool_server(f->pool, "a"), *again = pool_server(f->pool, "a");
     assert_ptr_equal(s, again);
-    pool_drain(s, true);
+    pool_drain(s);
     pool_server_drop(again);
     pool_enter(s); /* a connection */
     pool_server_drop(s);

@@ -181,6 +181,7 @@ static void test_there_are_bounds_on_hops_and_header_options(void **state)
 struct book {
     struct account account;
     int refs, inside, good, bad;
+    uint64_t ends;
 };
 
 static struct book *book_of(struct account *a)
@@ -215,13 +216,19 @@ static void on_dialled(struct account *a, bool success, uint64_t now_ms)
     book_of(a)->bad += !success;
 }
 
-static const struct account_ops book_ops = {on_hold, on_drop, on_enter, on_leave, on_dialled};
+static uint64_t on_ends(struct account *a, uint64_t chosen_ms)
+{
+    return book_of(a)->ends ? book_of(a)->ends + chosen_ms : 0;
+}
+
+static const struct account_ops book_ops = {on_hold,  on_drop,    on_enter,
+                                            on_leave, on_dialled, on_ends};
 
 static void test_accounts_are_told_who_has_done_its_part(void **state)
 {
     (void)state;
     struct book books[3] = {
-        {{&book_ops}, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0}};
+        {{&book_ops}, 0, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0, 0}, {{&book_ops}, 0, 0, 0, 0, 0}};
     struct target t = make("a:80");
     for (int i = 0; i < 2; i++) {
         assert_int_equal(target_options_add_hop(t.options, "http://h", why, sizeof why), 0);
@@ -246,6 +253,26 @@ static void test_accounts_are_told_who_has_done_its_part(void **state)
         assert_int_equal(books[i].refs + books[i].inside, 0);
 }
 
+static void test_of_all_on_the_way_the_first_to_be_drained_tells_when_to_end(void **state)
+{
+    (void)state;
+    struct book books[3] = {
+        {.account = {&book_ops}}, {.account = {&book_ops}}, {.account = {&book_ops}}};
+    struct target t = make("a:80");
+    assert_int_equal(target_options_add_hop(t.options, "http://h", why, sizeof why), 0);
+    t.options->hops[0].account = &books[0].account;
+    t.options->account = &books[1].account;
+    assert_int_equal(target_ends(&t, 5), 0);
+    books[1].ends = 200;
+    assert_int_equal(target_ends(&t, 5), 205);
+    books[0].ends = 100;
+    assert_int_equal(target_ends(&t, 5), 105);
+    assert_true(target_uses(&t, &books[0].account));
+    assert_true(target_uses(&t, &books[1].account));
+    assert_false(target_uses(&t, &books[2].account));
+    target_deinit(&t);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -257,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_a_copy_has_everything_and_stands_alone),
         cmocka_unit_test(test_there_are_bounds_on_hops_and_header_options),
         cmocka_unit_test(test_accounts_are_told_who_has_done_its_part),
+        cmocka_unit_test(test_of_all_on_the_way_the_first_to_be_drained_tells_when_to_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,15 +11,15 @@
 #include "penstock/proxy/config.h"
 
 struct admin;
-struct metrics;
 struct server;
+struct shared;
 
 /* Whether what `config` says of the admin can be done. 0; or -EINVAL with a message in `why`. */
 int admin_check(const struct config *config, char *why, size_t why_cap);
 
 struct admin_options {
     struct server *server;       /* outlives it but for server_free() */
-    struct metrics *metrics;     /* what /metrics shows */
+    struct shared *shared;       /* what scripts share; outlives it */
     const struct config *config; /* has an address for the admin; read during the call only */
     const uid_t *uid;            /* whose the UNIX socket is to be; NULL: ours */
     const gid_t *gid;

@@ -16,6 +16,8 @@ struct account_ops {
     void (*leave)(struct account *a);
     /* What the attempt came to, as far as this one is concerned; monotonic time. */
     void (*dialled)(struct account *a, bool success, uint64_t now_ms);
+    /* By when connections are to end that had chosen it at `chosen_ms`; 0: they may stay. */
+    uint64_t (*ends)(struct account *a, uint64_t chosen_ms);
 };
 
 struct account {

@@ -101,6 +101,10 @@ void target_leave(const struct target *t);
  * endpoint) have done their part, and the next one has not; TARGET_ALL_GOOD: it is connected. */
 enum { TARGET_ALL_GOOD = TARGET_HOPS_MAX + 1 };
 void target_dialled(const struct target *t, size_t n_good, uint64_t now_ms);
+/* By when a connection to the target that chose it at `chosen_ms` is to end; 0: it may stay. */
+uint64_t target_ends(const struct target *t, uint64_t chosen_ms);
+/* Is `a` the account of the target, or of one of its hops? */
+bool target_uses(const struct target *t, const struct account *a);
 /* The hops, "socks5://a:1080,http://b:3128"; "" without any. Returns `buf`, cut when too long. */
 const char *target_format_via(const struct target *t, char *buf, size_t cap);
 

@@ -105,6 +105,8 @@ struct conn {
     char *failed_hop;           /* which proxy on the way failed and why; NULL without one */
     const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
     uint64_t linger_ms;         /* LINGER, GOODBYE: when the other side last took something */
+    uint64_t end_ms;            /* conn_end_by(): monotonic; 0: nothing was said */
+    const char *end_detail;     /* its word, static storage */
     uint32_t
         unsent; /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
     uint8_t state;                   /* enum conn_state */
@@ -146,6 +148,17 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
 void conn_close(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
 /* The same, both sides ended by RST. */
 void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, const char *detail);
+
+/* An end to come: at `at_ms` of its loop's clock by RST on both sides, with reason SHUTDOWN and
+ * `detail` (static storage). It is not ended before the loop goes on, also when that time has
+ * passed. Of two such times the earlier one holds. One that is denied or whose answer is being
+ * delivered may end before by itself, with the reason it has. */
+void conn_end_by(struct conn *c, uint64_t at_ms, const char *detail);
+/* The same at a moment between now and `until_ms` that goes by chance: of many connections not all
+ * end, and come back, at once. */
+void conn_end_within(struct conn *c, uint64_t until_ms, const char *detail);
+/* Takes that back, whoever has said it. */
+void conn_end_never(struct conn *c);
 
 static inline bool conn_is_closed(const struct conn *c)
 {

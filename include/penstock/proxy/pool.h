@@ -60,6 +60,8 @@ void pool_set_eject(struct pool *p, const struct pool_eject *eject);
 /* The server of that name, made when there is none; with a reference, which the caller drops. NULL
  * when out of memory. A server that nobody holds is forgotten, with what was known of it. */
 struct pool_server *pool_server(struct pool *p, const char *name);
+/* The one that is there, with a reference; NULL when there is none. */
+struct pool_server *pool_find(struct pool *p, const char *name);
 struct pool_server *pool_server_hold(struct pool_server *s);
 void pool_server_drop(struct pool_server *s);
 /* It as the account of a target or a hop: entered and left by pool_enter() and pool_leave(), told
@@ -86,8 +88,11 @@ struct pool_choice {
  * proof. With ROUND_ROBIN this is the turn of the first. */
 size_t pool_choose(struct pool *p, const struct pool_choice *choice, uint32_t *order);
 
-/* Drained by hand, until it is no more. */
-void pool_drain(struct pool_server *s, bool drained);
+/* Drained by hand, until pool_restore(). */
+void pool_drain(struct pool_server *s);
+/* The same, and connections that have chosen it up to `now_ms` are to end by `end_ms`: its account
+ * says so to those that are not connected yet; who drains tells the others. */
+void pool_drain_until(struct pool_server *s, uint64_t now_ms, uint64_t end_ms);
 /* It takes part again, whatever has been said against it. */
 void pool_restore(struct pool_server *s);
 /* What a check said; it is down after `fall` failures in a row and up again after `rise` successes.

@@ -31,6 +31,9 @@ int shared_buckets(struct shared *s, const char *name, const struct buckets_limi
 /* The pool of that name. Its servers are there as long as somebody holds them. */
 int shared_pool(struct shared *s, const char *name, struct pool **out);
 
+/* The one that is there, or NULL. */
+struct pool *shared_find_pool(struct shared *s, const char *name);
+
 /* pool_visit() of each pool, in the order of their making. */
 void shared_visit_pools(struct shared *s, uint64_t now_ms,
                         void (*visit)(void *arg, const struct pool_view *view), void *arg);

@@ -1,0 +1,187 @@
+/* Pools and their servers: shown, and changed by hand. The state of a server is what scripts see of
+ * it, too; connections to one that is drained are ended by their workers. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "admin_priv.h"
+#include "penstock/base/clock.h"
+#include "penstock/base/err.h"
+#include "penstock/base/log.h"
+#include "penstock/base/units.h"
+#include "penstock/net/target.h"
+#include "penstock/proxy/conn.h"
+#include "penstock/proxy/pool.h"
+#include "penstock/proxy/worker.h"
+
+enum { OVER_MAX_MS = 24 * 3600 * 1000 };
+
+/* --- on the worker's thread
+ * ------------------------------------------------------------------------------------ */
+
+struct drain_part {
+    struct worker_task task;
+    struct drain *drain;
+    uint64_t n; /* connections */
+};
+
+/* What has become of a server, to be told to the connections that use it. */
+struct drain {
+    struct list node; /* in admin->drains */
+    struct admin *admin;
+    struct request *request;
+    struct pool_server *server; /* one reference */
+    uint64_t until_ms;          /* they end by then; 0: they stay */
+    atomic_uint left;           /* parts that are not done */
+    unsigned n_parts;
+    struct drain_part parts[];
+};
+
+static bool uses(const struct conn *c, const struct account *account)
+{
+    return !conn_is_closed(c) && c->connected_ns &&
+           target_uses(&c->targets->items[c->target], account);
+}
+
+static void tell_conns(struct drain_part *p, struct worker *w)
+{
+    const struct account *account = pool_server_account(p->drain->server);
+    list_for_each (node, tmp, &w->conns) {
+        struct conn *c = container_of(node, struct conn, node);
+        if (!uses(c, account))
+            continue;
+        p->n++;
+        if (p->drain->until_ms)
+            conn_end_within(c, p->drain->until_ms, "drain");
+        else
+            conn_end_never(c);
+    }
+}
+
+static void run_part(struct worker_task *task, struct worker *w)
+{
+    struct drain_part *p = container_of(task, struct drain_part, task);
+    struct drain *d = p->drain;
+    struct admin *a = d->admin; /* outlives all workers, as the drain does not */
+    if (w)
+        tell_conns(p, w);
+    if (atomic_fetch_sub(&d->left, 1) == 1)
+        uv_async_send(&a->answered);
+}
+
+/* --- on the main thread
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The server that the path names, with a reference; or fails `r`. */
+static struct pool_server *find_server(struct request *r)
+{
+    const struct text *pool_name = &r->names[0], *name = &r->names[1];
+    struct pool *pool =
+        text_is_whole(pool_name) ? shared_find_pool(r->admin->shared, pool_name->bytes) : NULL;
+    struct pool_server *s = pool && text_is_whole(name) ? pool_find(pool, name->bytes) : NULL;
+    if (!pool)
+        request_fail(r, MHD_HTTP_NOT_FOUND, "there is no pool %s", pool_name->bytes);
+    else if (!s)
+        request_fail(r, MHD_HTTP_NOT_FOUND, "there is no server %s in the pool %s", name->bytes,
+                     pool_name->bytes);
+    return s;
+}
+
+/* As it is now; `ending` of its connections are to end. */
+static void answer_server(struct request *r, struct pool_server *s, uint64_t ending)
+{
+    struct json j;
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_text(&j, "server", pool_server_name(s));
+    json_text(&j, "state", pool_state_name(pool_state(s, clock_now_ns() / 1000000)));
+    json_uint(&j, "connections", pool_active(s));
+    json_uint(&j, "ending", ending);
+    json_end_object(&j);
+    request_answer_json(r, MHD_HTTP_OK, &j);
+}
+
+/* Has all workers told; takes over the reference. */
+static void tell(struct request *r, struct pool_server *server, uint64_t until_ms)
+{
+    struct server_status s;
+    server_get_status(r->admin->server, &s);
+    struct drain *d = calloc(1, sizeof *d + s.workers * sizeof *d->parts);
+    if (!d) {
+        pool_server_drop(server);
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+        return;
+    }
+    *d = (struct drain){.admin = r->admin,
+                        .request = r,
+                        .server = server,
+                        .until_ms = until_ms,
+                        .left = s.workers,
+                        .n_parts = s.workers};
+    list_push(&r->admin->drains, &d->node);
+    for (unsigned i = 0; i < s.workers; i++) {
+        d->parts[i].drain = d;
+        d->parts[i].task.run = run_part;
+        list_init(&d->parts[i].task.node);
+        worker_post(server_worker(r->admin->server, i), &d->parts[i].task);
+    }
+}
+
+static int set_over(void *arg, const struct text *value)
+{
+    uint64_t *over_ms = arg;
+    bool good = text_is_whole(value) && units_parse_time_ms(value->bytes, over_ms) == 0 &&
+                *over_ms <= OVER_MAX_MS;
+    return good ? 0 : -EINVAL;
+}
+
+void pools_drain(struct request *r)
+{
+    /* POST /v1/pools/{pool}/servers/{server}/drain */
+    static const struct argument arguments[] = {
+        {"over", set_over, "a time up to a day: 30, 500ms, 5m or 1h"},
+    };
+    uint64_t over_ms = UINT64_MAX, now_ms = clock_now_ns() / 1000000;
+    if (!request_arguments(r, arguments, 1, &over_ms))
+        return;
+    struct pool_server *s = find_server(r);
+    if (!s)
+        return;
+    bool ends = over_ms != UINT64_MAX;
+    log_info("admin: pool %s: %s is drained", r->names[0].bytes, r->names[1].bytes);
+    if (!ends) {
+        pool_drain(s);
+        answer_server(r, s, 0);
+        pool_server_drop(s);
+        return;
+    }
+    pool_drain_until(s, now_ms, now_ms + over_ms);
+    tell(r, s, now_ms + over_ms);
+}
+
+void pools_up(struct request *r)
+{
+    struct pool_server *s = request_arguments(r, NULL, 0, NULL) ? find_server(r) : NULL;
+    if (!s)
+        return;
+    pool_restore(s);
+    log_info("admin: pool %s: %s is up", r->names[0].bytes, r->names[1].bytes);
+    tell(r, s, 0);
+}
+
+void pools_collect(struct admin *a)
+{
+    list_for_each (node, tmp, &a->drains) {
+        struct drain *d = container_of(node, struct drain, node);
+        uint64_t n = 0;
+        if (atomic_load(&d->left))
+            continue;
+        for (unsigned i = 0; i < d->n_parts; i++)
+            n += d->parts[i].n;
+        answer_server(d->request, d->server, d->until_ms ? n : 0);
+        pool_server_drop(d->server);
+        list_remove(&d->node);
+        free(d);
+    }
+}

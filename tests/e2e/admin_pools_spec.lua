@@ -1,0 +1,161 @@
+-- Pools over the admin: what it shows of their servers, and how it drains them and takes them back.
+local e2e = require "tests.e2e.support.case"
+local admin = require "tests.e2e.support.admin"
+local case = e2e.case
+local ask = admin.ask
+
+local function encode(text)
+  return (text:gsub("[^%w_.~-]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+local function path_of(pool, server, verb)
+  return ("/v1/pools/%s/servers/%s/%s"):format(encode(pool), encode(server), verb)
+end
+
+-- penstock with the Lua text as its configuration. Returns it and the address of its admin.
+local function start(t, text, args)
+  local at = "unix:" .. t:folder() .. "/admin.sock"
+  local words = { "--admin", at }
+  for _, word in ipairs(args or {}) do words[#words + 1] = word end
+  words[#words + 1] = "run"
+  words[#words + 1] = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text)
+  return t:penstock(words), at
+end
+
+-- A pool "web" of these servers, and a listener that goes to it.
+local function web(servers, more)
+  local list = {}
+  for i, server in ipairs(servers) do list[i] = ("%q"):format(server.address) end
+  return ([[
+    local pool = ps.pool { name = "web", servers = { %s } %s }
+    ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
+  ]]):format(table.concat(list, ", "), more or "")
+end
+
+local function change(t, at, pool, server, verb)
+  return ask(t, at, path_of(pool, server, verb), { method = "POST" })
+end
+
+describe("a server that the admin drains", function()
+  case("gets nobody new, and keeps those it has", function(t)
+    local a, b = t:listen(), t:listen()
+    local p, at = start(t, web { a, b })
+    local client, upstream = t:expect_echo(p, a)
+    local status, body = change(t, at, "web", a.address, "drain")
+    assert.same({ 200, "drained", a.address, 1, 0 },
+      { status, body.state, body.server, body.connections, body.ending })
+    for _ = 1, 3 do t:expect_echo(p, b) end
+    client:send "still"
+    upstream:expect "still"
+    status, body = change(t, at, "web", a.address, "up")
+    assert.same({ 200, "up" }, { status, body.state })
+    t:pair(p, b)
+    t:expect_echo(p, a)
+  end)
+
+  case("ends its connections within the time it is given, and no others", function(t)
+    local a, b = t:listen(), t:listen()
+    local p, at = start(t, web { a, b }, { "--workers", "2" })
+    local clients = {}
+    for i = 1, 6, 2 do
+      clients[i] = t:expect_echo(p, a)
+      clients[i + 1] = { t:expect_echo(p, b) }
+    end
+    local status, body = change(t, at, "web", a.address, "drain?over=100ms")
+    assert.same({ 200, "drained", 3 }, { status, body.state, body.ending })
+    for i = 1, 6, 2 do clients[i]:expect_reset() end
+    for i = 1, 3 do
+      p:expect_end({ reason = "shutdown", detail = "drain", side = "-", upstream = a.address }, i)
+    end
+    for i = 2, 6, 2 do
+      clients[i][1]:send "still"
+      clients[i][2]:expect "still"
+    end
+    assert.equal(3, #p:access_lines())
+  end)
+
+  case("spreads their ends over that time, by chance", function(t)
+    local a = t:listen()
+    local p, at = start(t, web { a }, { "--access-log", "off" })
+    local clients = {}
+    for i = 1, 10 do clients[i] = t:expect_echo(p, a) end
+    assert.equal(10, select(2, change(t, at, "web", a.address, "drain?over=24h")).ending)
+    assert.equal(10, select(2, ask(t, at, "/v1/health")).connections) -- of moments in a day none has come yet
+    assert.equal(10, select(2, change(t, at, "web", a.address, "drain?over=0")).ending)
+    for i = 1, 10 do clients[i]:expect_reset() end
+  end)
+
+  case("lets them stay when it is up again before", function(t)
+    local a = t:listen()
+    local p, at = start(t, web { a })
+    local client, upstream = t:expect_echo(p, a)
+    assert.equal(1, select(2, change(t, at, "web", a.address, "drain?over=24h")).ending)
+    local status, body = change(t, at, "web", a.address, "up")
+    assert.same({ 200, "up", 0 }, { status, body.state, body.ending })
+    client:send "still"
+    upstream:expect "still"
+  end)
+
+  case("ends one that was on its way to it, too, and lets go one that was sent there later", function(t)
+    local a = t:listen()
+    local p, at = start(t, ([[
+      local pool = ps.pool { name = "web", servers = { { %q, name = "a" } } }
+      local way = ps.store "way"
+      ps.listen { name = "front", bind = "127.0.0.1:0", policy = {
+        connect = function() return { pool:server "a" } end,
+        connected = function(conn)
+          conn.log.info("is there")
+          while not way:get(tostring(conn.seq)) do ps.sleep(0.01) end
+        end } }
+      ps.listen { name = "go", bind = "127.0.0.1:0", policy = { serve = function(_, client)
+        way:set(client:line(), true)
+      end } }
+    ]]):format(a.address))
+    local client = t:connect(p)
+    t:accept(a)
+    p:log "(is there)"
+    assert.equal(1, select(2, change(t, at, "web", "a", "drain?over=0")).ending)
+    client:expect_reset()
+    local later = t:connect(p)
+    local upstream = t:accept(a)
+    t:connect(p.addresses[2]):send "2\n"
+    later:send "ping"
+    upstream:expect "ping"
+  end)
+
+  case("is one whose name holds any bytes of a path", function(t)
+    local path = t:folder() .. "/a b%2F#?.sock"
+    local a = t:listen("unix:" .. path)
+    local p, at = start(t, ([[
+      local pool = ps.pool { name = "web", servers = { %q } }
+      ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
+    ]]):format("unix:" .. path))
+    local client = t:expect_echo(p, a)
+    assert.equal(1, select(2, change(t, at, "web", "unix:" .. path, "drain?over=0")).ending)
+    client:expect_reset()
+  end)
+
+  case("is found, or it is said what there is not", function(t)
+    local a = t:listen()
+    local _, at = start(t, web { a })
+    local function refused(want, pattern, path, method)
+      local status, body = ask(t, at, path, { method = method or "POST" })
+      assert.equal(want, status)
+      assert.matches(pattern, body.error)
+    end
+    refused(404, "there is no pool wob", path_of("wob", a.address, "drain"))
+    refused(404, "there is no server b in the pool web", path_of("web", "b", "drain"))
+    refused(404, "there is no server", path_of("web", a.address .. "\0x", "drain"))
+    refused(404, "there is no pool", path_of("web\0", a.address, "up"))
+    refused(404, "there is no /v1", "/v1/pools/web/servers//drain")
+    refused(404, "there is no /v1", "/v1/pools/web/servers/%zz/drain")
+    refused(404, "there is no /v1", "/v1/pools/web/servers/%4/drain")
+    refused(400, "over is a time", path_of("web", a.address, "drain?over=soon"))
+    refused(400, "over is a time", path_of("web", a.address, "drain?over=25h"))
+    refused(400, "over is a time", path_of("web", a.address, "drain?over=5m%00"))
+    refused(400, "over is a time", path_of("web", a.address, "drain?over"))
+    refused(400, "there is no argument ower; there is over", path_of("web", a.address, "drain?ower=5m"))
+    refused(400, "it has no arguments, so no over", path_of("web", a.address, "up?over=5m"))
+    refused(405, "takes POST", path_of("web", a.address, "drain"), "GET")
+  end)
+end)
