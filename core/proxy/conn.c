@@ -16,7 +16,7 @@
 #include "penstock/net/tls_cert.h"
 #include "penstock/proxy/clients.h"
 #include "penstock/proxy/config.h"
-#include "penstock/proxy/listener.h"
+#include "penstock/proxy/acceptor.h"
 #include "penstock/proxy/stats.h"
 #include "penstock/proxy/worker.h"
 

@@ -1,4 +1,4 @@
-/* Opening listening sockets, and accepting from them within the limits. */
+/* Opening listening sockets, and closing them. */
 #include "penstock/proxy/listener.h"
 
 #include <errno.h>
@@ -13,18 +13,11 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
-#include "penstock/net/vnet.h"
 #include "penstock/proxy/clients.h"
-#include "penstock/proxy/conn.h"
+#include "listener_priv.h"
 #include "penstock/proxy/inherited.h"
-#include "penstock/proxy/stats.h"
-#include "penstock/proxy/worker.h"
 
-enum {
-    RETRY_MS = 100, /* out of descriptors, or a limit that another worker's connection may free */
-    BACKLOG = 4096,
-    SERIES_MS = 10000, /* hits of a limit closer than this are one series */
-};
+enum { BACKLOG = 4096 };
 
 /* --- sockets
  * -------------------------------------------------------------------------------------------- */
@@ -34,9 +27,7 @@ static void set_int(int fd, int level, int name, int value)
     setsockopt(fd, level, name, &value, sizeof value);
 }
 
-/* Accepted TCP sockets inherit all of these, which saves calls for each connection; UNIX ones
- * inherit nothing. */
-static void set_options(int fd, const struct config_socket *o, int family)
+void listener_set_options(int fd, const struct config_socket *o, int family)
 {
     /* Urgent data stays in the stream, in its place. */
     set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -57,6 +48,11 @@ static void set_options(int fd, const struct config_socket *o, int family)
         set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* [::] takes both families */
 }
 
+int listener_listen(int fd, const struct config_socket *o)
+{
+    return listen(fd, (int)(o->backlog ? o->backlog : BACKLOG)) ? -errno : 0;
+}
+
 /* A bound, listening socket, or a negative errno. The first of a group binds alone, so that a port
  * which somebody else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to
  * the others of its group. */
@@ -66,14 +62,14 @@ static int open_socket(const struct sockaddr *sa, socklen_t len, const struct co
     int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    set_options(fd, o, sa->sa_family);
+    listener_set_options(fd, o, sa->sa_family);
     if (!first)
         set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (bind(fd, sa, len))
         goto fail;
     if (first && group)
         set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (listen(fd, (int)(o->backlog ? o->backlog : BACKLOG)))
+    if (listener_listen(fd, o))
         goto fail;
     return fd;
 fail:;
@@ -110,6 +106,8 @@ static int open_unix(struct listener *l, const struct config_listener *config)
     l->fds[l->n_fds++] = fd;
     l->address.sa.sa_family = AF_UNIX;
     struct stat st;
+    free(l->path);
+    l->path = NULL;
     if (un.sun_path[0] && stat(un.sun_path, &st) == 0) {
         l->path = strdup(un.sun_path);
         l->path_dev = st.st_dev;
@@ -139,6 +137,7 @@ static int open_inherited(struct listener *l, const struct config_listener *conf
     if (own < 0)
         return -errno;
     l->fds[l->n_fds++] = own;
+    l->shared = true;
     struct sockaddr_storage ss = {.ss_family = AF_UNIX};
     len = sizeof ss;
     getsockname(own, (struct sockaddr *)&ss, &len);
@@ -147,14 +146,17 @@ static int open_inherited(struct listener *l, const struct config_listener *conf
                ss.ss_family == AF_INET ? sizeof l->address.in : sizeof l->address.in6);
     else
         l->address.sa.sa_family = AF_UNIX;
-    set_options(own, &config->socket, ss.ss_family);
+    listener_set_options(own, &config->socket, ss.ss_family);
     return fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK) ? -errno : 0;
 }
 
 static int open_inet(struct listener *l, const struct config_listener *config, unsigned workers)
 {
-    struct addr at = config->bind.ip;
-    addr_set_port(&at, config->bind.port);
+    struct addr at = l->address; /* where it was: a port that was free once is its own */
+    if (at.sa.sa_family == AF_UNSPEC) {
+        at = config->bind.ip;
+        addr_set_port(&at, config->bind.port);
+    }
     for (unsigned i = 0; i < workers; i++) {
         int fd = open_socket(&at.sa, addr_len(&at), &config->socket, i == 0, workers > 1);
         if (fd < 0)
@@ -175,6 +177,12 @@ void listener_release(struct listener *l)
             close(l->fds[i]);
         l->fds[i] = -1;
     }
+}
+
+int listener_copy_socket(const struct listener *l, unsigned index)
+{
+    int fd = fcntl(l->fds[l->n_fds > 1 ? index : 0], F_DUPFD_CLOEXEC, 3);
+    return fd < 0 ? -errno : fd;
 }
 
 static const char *advice(int err, enum endpoint_kind kind)
@@ -248,19 +256,30 @@ static struct listener *listener_new(const struct config_listener *config, unsig
     return NULL;
 }
 
+/* The same, with a message in `why`. */
+static int open_or_explain(struct listener *l, const struct config_listener *config,
+                           unsigned workers, char *why, size_t why_cap)
+{
+    char more[512] = "";
+    int err = open_sockets(l, config, workers, more, sizeof more);
+    if (err)
+        snprintf(why, why_cap, "cannot listen on %s: %s%s", *l->text ? l->text : config->bind.text,
+                 *more ? more : err_text(err), *more ? "" : advice(err, config->bind.kind));
+    return err;
+}
+
 int listener_open(struct listener **out, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap)
 {
-    char more[512] = "";
     struct listener *l = listener_new(config, workers);
     int err = l ? listener_prepare(l, config) : -ENOMEM;
-    if (!err)
-        err = open_sockets(l, config, workers, more, sizeof more);
+    if (err)
+        snprintf(why, why_cap, "cannot listen on %s: %s", config->bind.text, err_text(err));
+    else
+        err = open_or_explain(l, config, workers, why, why_cap);
     if (err) {
         if (l)
             listener_drop(l);
-        snprintf(why, why_cap, "cannot listen on %s: %s%s", config->bind.text,
-                 *more ? more : err_text(err), *more ? "" : advice(err, config->bind.kind));
         return err;
     }
     listener_set_rate(l, config, clock_now_ns());
@@ -270,6 +289,16 @@ int listener_open(struct listener **out, const struct config_listener *config, u
         addr_format(&l->address, l->text, sizeof l->text);
     *out = l;
     return 0;
+}
+
+int listener_reopen(struct listener *l, const struct config_listener *config, unsigned workers,
+                    char *why, size_t why_cap)
+{
+    l->n_fds = 0; /* they are closed: listener_release() */
+    int err = open_or_explain(l, config, workers, why, why_cap);
+    if (err)
+        listener_release(l);
+    return err;
 }
 
 int listener_open_virtual(struct listener **out, const struct config_listener *config,
@@ -317,134 +346,6 @@ void listener_drop(struct listener *l)
     free(l);
 }
 
-/* --- accepting
- * ------------------------------------------------------------------------------------------- */
-
-/* Waits for clients, or does not. */
-static void watch(struct acceptor *a, bool on)
-{
-    if (a->port)
-        vnet_watch(a->port, on);
-    else
-        poller_set_level(&a->worker->loop.poller, &a->entry, on ? POLLER_IN : 0);
-}
-
-static void pause_for(struct acceptor *a, uint64_t ms)
-{
-    a->paused = true;
-    watch(a, false);
-    loop_timer(&a->worker->loop, &a->retry, ms);
-}
-
-/* True for the first of a series of hits, which is counted. While each accepted client is followed
- * by one that finds the limit reached again, it is one series. */
-static bool is_first_hit(struct acceptor *a)
-{
-    uint64_t now = a->worker->loop.now_ms, before = a->hit_ms;
-    a->hit_ms = now;
-    if (before && now - before < SERIES_MS)
-        return false;
-    atomic_fetch_add(&a->listener->limited, 1);
-    count_add(&a->stats->limited, 1);
-    return true;
-}
-
-static const char *acceptor_name(const struct acceptor *a)
-{
-    return a->config->name ? a->config->name : a->listener->text;
-}
-
-static void pause_at_limit(struct acceptor *a, const char *what, uint32_t limit)
-{
-    if (is_first_hit(a))
-        log_warn("%s: %s %u reached: further clients wait in the backlog", acceptor_name(a), what,
-                 limit);
-    pause_for(a, RETRY_MS);
-}
-
-void acceptor_resume(struct acceptor *a)
-{
-    if (!a->paused || a->entry.fd < 0)
-        return;
-    a->paused = false;
-    timers_stop(&a->worker->loop.timers, &a->retry);
-    watch(a, true);
-}
-
-static void on_retry(struct timer *timer)
-{
-    acceptor_resume(container_of(timer, struct acceptor, retry));
-}
-
-/* Takes one of at most `limit`; 0 is no limit. */
-static bool take_slot(atomic_uint *count, uint32_t limit)
-{
-    unsigned before = atomic_fetch_add(count, 1);
-    if (!limit || before < limit)
-        return true;
-    atomic_fetch_sub(count, 1);
-    return false;
-}
-
-static uint64_t rate_delay_ms(struct listener *l, uint64_t now_ns)
-{
-    uint64_t wait = 0;
-    uv_mutex_lock(&l->rate_lock);
-    if (rate_available(&l->rate, now_ns))
-        rate_take(&l->rate, 1);
-    else
-        wait = rate_wait_ms(&l->rate, 1);
-    uv_mutex_unlock(&l->rate_lock);
-    return wait;
-}
-
-/* No client came of it (another worker took it): its token goes back. */
-static void rate_refund(struct listener *l)
-{
-    uv_mutex_lock(&l->rate_lock);
-    if (l->rate.tokens < l->rate.burst)
-        l->rate.tokens++;
-    uv_mutex_unlock(&l->rate_lock);
-}
-
-/* Takes the slots that a connection needs before anything is allocated, or pauses. */
-static bool admit(struct acceptor *a)
-{
-    struct listener *l = a->listener;
-    struct server_counts *counts = a->worker->counts;
-    if (!take_slot(&counts->conns, counts->max_conns)) {
-        pause_at_limit(a, "max-conns", counts->max_conns);
-        return false;
-    }
-    if (!take_slot(&l->conns, a->config->limits.conns)) {
-        atomic_fetch_sub(&counts->conns, 1);
-        pause_at_limit(a, "max-conns-listener", a->config->limits.conns);
-        return false;
-    }
-    return true;
-}
-
-static void give_back(struct acceptor *a)
-{
-    atomic_fetch_sub(&a->listener->conns, 1);
-    atomic_fetch_sub(&a->worker->counts->conns, 1);
-}
-
-/* accept() failed: what belongs to one client is over with it; a lack of ours pauses the listener.
- */
-static void accept_failed(struct acceptor *a, int err)
-{
-    give_back(a);
-    if (a->config->limits.rate)
-        rate_refund(a->listener);
-    if (err != EMFILE && err != ENFILE && err != ENOBUFS && err != ENOMEM)
-        return;
-    if (is_first_hit(a))
-        log_error("%s: cannot accept: %s: clients wait in the backlog until there is room",
-                  acceptor_name(a), err_text(-err));
-    pause_for(a, RETRY_MS);
-}
-
 void listener_refused_client(struct listener *l, const struct config_listener *config,
                              const struct addr *client)
 {
@@ -455,193 +356,4 @@ void listener_refused_client(struct listener *l, const struct config_listener *c
         log_warn("%s: max-per-ip %u reached by %s (%llu refused so far)",
                  config->name ? config->name : l->text, config->limits.per_ip,
                  addr_format_ip(client, text, sizeof text), n);
-}
-
-/* One client has too many connections: end this one by RST, which leaves no state here. */
-static void refuse(struct acceptor *a, struct stream *accepted, const struct addr *client)
-{
-    give_back(a);
-    stream_abort(accepted);
-    count_add(&a->stats->limited, 1);
-    listener_refused_client(a->listener, a->config, client);
-}
-
-/* Is this a client to be counted? A proxy is none: its clients are, once it has told of them. */
-static bool is_client(const struct acceptor *a, const struct addr *from)
-{
-    return a->config->limits.per_ip && !networks_has(a->config->accept_proxy.from, from);
-}
-
-/* Accepts one client into `s`. Its address is a struct addr: AF_UNIX carries no path. Returns 0 or
- * a negative errno. */
-static int accept_client(struct acceptor *a, struct stream *s, struct addr *client)
-{
-    struct sockaddr_storage ss = {.ss_family = AF_UNIX};
-    socklen_t len = sizeof ss;
-    stream_init(s, NULL); /* the connection has the callback */
-    *client = (struct addr){0};
-    if (a->port)
-        return vnet_accept(a->port, s, client);
-    s->entry.fd = accept4(a->entry.fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (s->entry.fd < 0)
-        return -errno;
-    if (ss.ss_family == AF_INET)
-        client->in = *(struct sockaddr_in *)&ss;
-    else if (ss.ss_family == AF_INET6)
-        client->in6 = *(struct sockaddr_in6 *)&ss;
-    else
-        client->sa.sa_family = AF_UNIX;
-    return 0;
-}
-
-/* Returns true when there may be more to accept. */
-static bool accept_one(struct acceptor *a)
-{
-    struct listener *l = a->listener;
-    struct stream accepted;
-    struct addr client;
-    if (!admit(a))
-        return false;
-    uint64_t delay_ms = a->config->limits.rate ? rate_delay_ms(l, a->worker->loop.now_ns) : 0;
-    if (delay_ms) {
-        give_back(a);
-        if (is_first_hit(a))
-            log_warn("%s: max-rate %u reached: further clients wait in the backlog",
-                     acceptor_name(a), a->config->limits.rate);
-        pause_for(a, delay_ms);
-        return false;
-    }
-    int err = accept_client(a, &accepted, &client);
-    if (err) {
-        accept_failed(a, -err);
-        return err == -ECONNABORTED || err == -EINTR || err == -EPROTO;
-    }
-    bool counted = is_client(a, &client);
-    if (counted && !clients_enter(l->clients, &client, a->config->limits.per_ip)) {
-        refuse(a, &accepted, &client);
-        return true;
-    }
-    loop_served_prompt(&a->worker->loop);
-    if (client.sa.sa_family == AF_UNIX)
-        set_options(accepted.entry.fd, &a->config->socket, AF_UNIX);
-    err = conn_start(a, &accepted, &client, counted);
-    if (err && is_first_hit(a))
-        log_error("%s: cannot serve a client: %s", acceptor_name(a), err_text(err));
-    if (err)
-        pause_for(a, RETRY_MS);
-    return err == 0;
-}
-
-static void on_client(struct poller_entry *entry, unsigned events)
-{
-    (void)events;
-    accept_one(container_of(entry, struct acceptor, entry));
-}
-
-static void free_acceptor(struct loop_task *task)
-{
-    struct acceptor *a = container_of(task, struct acceptor, free_task);
-    listener_drop(a->listener);
-    free(a);
-}
-
-/* A descriptor of its own for worker `w`, or a negative errno; -1 in a virtual network. */
-static int copy_socket(const struct listener *l, const struct worker *w)
-{
-    int fd = fcntl(l->fds[l->n_fds > 1 ? w->index : 0], F_DUPFD_CLOEXEC, 3);
-    return fd < 0 ? -errno : fd;
-}
-
-struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
-{
-    struct acceptor *a = calloc(1, sizeof *a);
-    int fd = -1;
-    *err = a ? 0 : -ENOMEM;
-    if (a && !w->loop.options.vnet) {
-        fd = copy_socket(l, w);
-        *err = fd < 0 ? fd : 0;
-    }
-    if (*err) {
-        free(a);
-        return NULL;
-    }
-    *a = (struct acceptor){.entry = {.on_event = on_client, .fd = fd},
-                           .listener = listener_hold(l),
-                           .worker = w,
-                           .free_task.run = free_acceptor};
-    list_init(&a->free_task.node);
-    timer_init(&a->retry, on_retry);
-    return a;
-}
-
-static int start_virtual(struct acceptor *a)
-{
-    return vnet_listen(a->worker->loop.options.vnet, a->listener->text, VNET_WINDOW_BYTES,
-                       &a->entry, &a->port);
-}
-
-int acceptor_start(struct acceptor *a, const struct config_listener *config)
-{
-    a->config = config;
-    a->stats = worker_listener_stats(a->worker, acceptor_name(a));
-    if (a->worker->loop.options.vnet)
-        return start_virtual(a);
-    return poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
-}
-
-static bool same_socket(const struct config_socket *a, const struct config_socket *b)
-{
-    return a->nodelay == b->nodelay && a->keepalive_s == b->keepalive_s &&
-           a->rcvbuf_bytes == b->rcvbuf_bytes && a->sndbuf_bytes == b->sndbuf_bytes &&
-           a->backlog == b->backlog;
-}
-
-void acceptor_use(struct acceptor *a, const struct config_listener *config)
-{
-    const struct config_socket *o = &config->socket;
-    if (a->entry.fd >= 0 && !same_socket(&a->config->socket, o)) {
-        set_options(a->entry.fd, o, a->listener->address.sa.sa_family);
-        listen(a->entry.fd, (int)(o->backlog ? o->backlog : BACKLOG));
-    }
-    const char *before = acceptor_name(a);
-    a->config = config;
-    if (strcmp(before, acceptor_name(a)) != 0)
-        a->stats = worker_listener_stats(a->worker, acceptor_name(a));
-    acceptor_resume(a); /* the limits may be higher now */
-}
-
-/* No timer and no virtual port is left. */
-static void stop(struct acceptor *a)
-{
-    if (timer_is_active(&a->retry))
-        timers_stop(&a->worker->loop.timers, &a->retry);
-    if (a->port)
-        vnet_port_close(a->port);
-    a->port = NULL;
-}
-
-void acceptor_drain(struct acceptor *a)
-{
-    timers_stop(&a->worker->loop.timers, &a->retry);
-    while (!a->paused && accept_one(a))
-        ;
-    stop(a);
-    if (a->entry.fd < 0)
-        return;
-    /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll
-     * knows of it. */
-    int fd = a->entry.fd;
-    poller_remove(&a->worker->loop.poller, &a->entry);
-    close(fd);
-}
-
-void acceptor_free(struct acceptor *a)
-{
-    stop(a);
-    if (a->entry.fd >= 0)
-        close(a->entry.fd);
-    if (a->config)
-        loop_defer(&a->worker->loop, &a->free_task);
-    else
-        free_acceptor(&a->free_task);
 }

@@ -1,5 +1,4 @@
-/* A listening address: one struct listener for all workers, one struct acceptor for each worker of
- * it. */
+/* A listening address: one for all workers, each of which has an acceptor of it (acceptor.h). */
 #ifndef PENSTOCK_PROXY_LISTENER_H
 #define PENSTOCK_PROXY_LISTENER_H
 
@@ -9,16 +8,10 @@
 #include <uv.h>
 
 #include "penstock/base/addr.h"
-#include "penstock/net/dial.h"
-#include "penstock/net/poller.h"
 #include "penstock/net/rate.h"
-#include "penstock/net/timers.h"
 #include "penstock/proxy/config.h"
 
 struct clients;
-struct listener_stats;
-struct vnet_port;
-struct worker;
 
 /* Shared by all workers; counters are atomic, the rate has its lock. It lives on when a reload
  * replaces its configuration, for which the others ask the acceptor or the connection. */
@@ -39,8 +32,10 @@ struct listener {
     atomic_uint conns;      /* connections now */
     atomic_uint handshakes; /* TLS handshakes now */
     atomic_ullong
-        limited; /* times a limit was reached: a series of pauses, or one client refused */
-    char *path;  /* a UNIX socket that we made: removed at the end, while it is still this one */
+        limited;  /* times a limit was reached: a series of pauses, or one client refused */
+    bool drained; /* accepts nobody until it is resumed; the main thread's */
+    bool shared;  /* other processes have these sockets, too */
+    char *path;   /* a UNIX socket that we made: removed at the end, while it is still this one */
     dev_t path_dev;
     ino_t path_ino;
 };
@@ -65,39 +60,17 @@ void listener_release(struct listener *l);
 /* A client over the limit per client is turned away: counts and logs it. */
 void listener_refused_client(struct listener *l, const struct config_listener *config,
                              const struct addr *client);
+/* Opens the sockets of a drained listener again, where they were (port 0: the same port), for
+ * listener_release() once the workers have their copies. On the main thread. Returns 0, or a
+ * negative errno with a message in `why`. */
+int listener_reopen(struct listener *l, const struct config_listener *config, unsigned workers,
+                    char *why, size_t why_cap);
+/* A descriptor of its own for worker `index`, or a negative errno. */
+int listener_copy_socket(const struct listener *l, unsigned index);
 /* No connection will come any more: removes the file of a UNIX socket. On the main thread. */
 void listener_unlink(struct listener *l);
 struct listener *listener_hold(struct listener *l);
 /* Frees at the last. */
 void listener_drop(struct listener *l);
-
-/* One listener in one worker. Level-triggered, one accept a wake-up. */
-struct acceptor {
-    struct poller_entry entry;
-    struct vnet_port *port;               /* of a virtual network, else NULL */
-    struct listener *listener;            /* one reference */
-    const struct config_listener *config; /* of the newest generation; NULL before it is started */
-    struct worker *worker;
-    struct listener_stats *stats; /* of its name, in this worker; NULL before it is started */
-    struct loop_task free_task;
-    struct timer retry; /* when a pause ends by itself */
-    bool paused;
-    uint64_t hit_ms; /* last time a limit was hit: a series of hits is logged and counted once */
-};
-
-/* An acceptor that does not accept yet, with a descriptor of its own: on the main thread. NULL with
- * a negative errno in *err. */
-struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err);
-/* Starts accepting: from now on on the worker's thread. Returns 0 or a negative errno. */
-int acceptor_start(struct acceptor *a, const struct config_listener *config);
-/* A later configuration of the same address. */
-void acceptor_use(struct acceptor *a, const struct config_listener *config);
-/* Takes what is in the backlog, then stops accepting. */
-void acceptor_drain(struct acceptor *a);
-/* Frees one that was never started, on the main thread; or a drained one, to which an event of this
- * batch may still point: its memory goes at the end of the batch. */
-void acceptor_free(struct acceptor *a);
-/* A connection of this worker has ended: there may be room again. */
-void acceptor_resume(struct acceptor *a);
 
 #endif

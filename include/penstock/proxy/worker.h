@@ -10,7 +10,7 @@
 
 #include "penstock/base/list.h"
 #include "penstock/net/loop.h"
-#include "penstock/proxy/listener.h"
+#include "penstock/proxy/acceptor.h"
 #include "penstock/proxy/policy.h"
 #include "penstock/proxy/stats.h"
 
