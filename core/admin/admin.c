@@ -123,6 +123,7 @@ static struct request *request_new(struct admin *a, struct MHD_Connection *http,
         return NULL;
     r->admin = a;
     r->http = http;
+    list_init(&r->wait);
     client->request = r;
     check_access(r);
     if (!r->status)
@@ -211,6 +212,7 @@ void request_answer(struct request *r, unsigned status, const char *type)
     r->waiting = false;
     client_of(r->http)->deadline_ms = now_ms() + ADMIN_ANSWER_MS;
     MHD_resume_connection(r->http);
+    uv_async_send(&r->admin->answered); /* microhttpd has to run for it */
 }
 
 void request_answer_json(struct request *r, unsigned status, const struct json *j)
@@ -234,6 +236,33 @@ void request_fail(struct request *r, unsigned status, const char *fmt, ...)
     json_text(&j, "error", text);
     json_end_object(&j);
     request_answer_json(r, status, &j);
+}
+
+struct server_waiter *request_wait(struct request *r,
+                                   void (*done)(struct server_waiter *waiter, int err,
+                                                unsigned version, const char *why))
+{
+    r->waiter.done = done;
+    list_init(&r->waiter.node);
+    list_push(&r->admin->waits, &r->wait);
+    return &r->waiter;
+}
+
+struct request *request_waited(struct server_waiter *waiter)
+{
+    struct request *r = container_of(waiter, struct request, waiter);
+    list_remove(&r->wait);
+    list_remove(&waiter->node);
+    return r;
+}
+
+void request_cancel_waits(struct admin *a)
+{
+    list_for_each (node, tmp, &a->waits) {
+        struct request *r = container_of(node, struct request, wait);
+        request_waited(&r->waiter);
+        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
+    }
 }
 
 /* --- clients
@@ -480,8 +509,8 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
     a->rules = rules;
     list_init(&a->clients);
     list_init(&a->queries);
-    list_init(&a->reloads);
     list_init(&a->drains);
+    list_init(&a->waits);
     err = open_listener(a, c, why, why_cap);
     if (err) {
         free(a);
@@ -509,7 +538,7 @@ void admin_close(struct admin *a)
         return;
     conns_collect(a); /* the workers have ended, and answered all */
     pools_collect(a);
-    routes_cancel(a);
+    request_cancel_waits(a);
     MHD_run(a->http); /* what has been answered just now goes out, as far as the sockets take it */
     MHD_run(a->http);
     shut(a);

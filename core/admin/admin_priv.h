@@ -42,8 +42,8 @@ struct admin {
     unsigned n_clients;
     bool paused;         /* accepts nobody now */
     struct list queries; /* struct query, of workers */
-    struct list reloads; /* struct reload_wait */
     struct list drains;  /* struct drain, of workers */
+    struct list waits;   /* struct request, that wait for the server */
 };
 
 /* Bytes of a client, decoded; a zero follows. */
@@ -69,9 +69,11 @@ struct request {
     struct text names[2];      /* in the path: what else stands in braces, in that order */
     struct request_memory *memory;
     char body[ADMIN_BODY_MAX + 1];
-    size_t body_len; /* may be more than fits, then it is refused */
-    bool waiting;    /* suspended until request_answer() */
-    bool queued;     /* the answer is microhttpd's */
+    size_t body_len;  /* may be more than fits, then it is refused */
+    bool waiting;     /* suspended until request_answer() */
+    bool queued;      /* the answer is microhttpd's */
+    struct list wait; /* in admin->waits */
+    struct server_waiter waiter;
     unsigned status; /* of the answer; 0: none yet */
     const char *type;
     const char *allow; /* status 405: the method that would do */
@@ -113,6 +115,19 @@ struct argument {
  * the `n`, or is wrong. */
 bool request_arguments(struct request *r, const struct argument *arguments, size_t n, void *arg);
 
+/* over=TIME of a drain: `arg` is a uint64_t of milliseconds. */
+int argument_over(void *arg, const struct text *value);
+#define ARGUMENT_OVER "a time up to a day: 30, 500ms, 5m or 1h"
+
+/* The answer comes from done() of the waiter that it returns, which request_waited() makes a
+ * request again. */
+struct server_waiter *request_wait(struct request *r,
+                                   void (*done)(struct server_waiter *waiter, int err,
+                                                unsigned version, const char *why));
+struct request *request_waited(struct server_waiter *waiter);
+/* It stops: those that still wait are told so. */
+void request_cancel_waits(struct admin *a);
+
 /* What a path and method lead to. */
 struct route {
     const char *method;
@@ -122,8 +137,10 @@ struct route {
 /* Finds r->route, r->id and r->names, or fails `r`. */
 void route_find(struct request *r, const char *method, const char *path);
 
-/* routes.c: the end of a reload that has not come. */
-void routes_cancel(struct admin *a);
+/* listeners.c */
+void listeners_list(struct request *r);
+void listeners_drain(struct request *r);
+void listeners_up(struct request *r);
 
 /* conns.c */
 void conns_list(struct request *r);

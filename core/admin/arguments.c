@@ -7,6 +7,7 @@
 
 #include "admin_priv.h"
 #include "penstock/base/err.h"
+#include "penstock/base/units.h"
 
 struct request_memory {
     struct request_memory *next;
@@ -114,4 +115,13 @@ bool request_arguments(struct request *r, const struct argument *arguments, size
     struct reading reading = {r, arguments, n, arg};
     MHD_get_connection_values(r->http, MHD_GET_ARGUMENT_KIND, take, &reading);
     return !r->status;
+}
+
+int argument_over(void *arg, const struct text *value)
+{
+    enum { OVER_MAX_MS = 24 * 3600 * 1000 };
+    uint64_t *over_ms = arg;
+    bool good = text_is_whole(value) && units_parse_time_ms(value->bytes, over_ms) == 0 &&
+                *over_ms <= OVER_MAX_MS;
+    return good ? 0 : -EINVAL;
 }

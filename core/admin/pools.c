@@ -15,8 +15,6 @@
 #include "penstock/proxy/pool.h"
 #include "penstock/proxy/worker.h"
 
-enum { OVER_MAX_MS = 24 * 3600 * 1000 };
-
 /* --- on the worker's thread
  * ------------------------------------------------------------------------------------ */
 
@@ -128,19 +126,11 @@ static void tell(struct request *r, struct pool_server *server, uint64_t until_m
     }
 }
 
-static int set_over(void *arg, const struct text *value)
-{
-    uint64_t *over_ms = arg;
-    bool good = text_is_whole(value) && units_parse_time_ms(value->bytes, over_ms) == 0 &&
-                *over_ms <= OVER_MAX_MS;
-    return good ? 0 : -EINVAL;
-}
-
 void pools_drain(struct request *r)
 {
     /* POST /v1/pools/{pool}/servers/{server}/drain */
     static const struct argument arguments[] = {
-        {"over", set_over, "a time up to a day: 30, 500ms, 5m or 1h"},
+        {"over", argument_over, ARGUMENT_OVER},
     };
     uint64_t over_ms = UINT64_MAX, now_ms = clock_now_ns() / 1000000;
     if (!request_arguments(r, arguments, 1, &over_ms))

@@ -71,55 +71,6 @@ static void run_version(struct request *r)
     request_answer_json(r, MHD_HTTP_OK, &j);
 }
 
-/* --- listeners
- * --------------------------------------------------------------------------------------------- */
-
-static void write_limits(struct json *j, const struct config_limits *l)
-{
-    json_begin_object(j, "limits"); /* 0: none */
-    json_uint(j, "connections", l->conns);
-    json_uint(j, "per_ip", l->per_ip);
-    json_uint(j, "rate", l->rate);
-    json_uint(j, "up_bytes", l->up_bytes);
-    json_uint(j, "down_bytes", l->down_bytes);
-    json_uint(j, "handshakes", l->handshakes);
-    json_end_object(j);
-}
-
-static void write_listener(struct json *j, const struct listener *l,
-                           const struct config_listener *config)
-{
-    char to[512];
-    json_begin_object(j, NULL);
-    json_text(j, "name", config->name ? config->name : l->text);
-    json_text(j, "address", l->text);
-    json_text(j, "to", config->to ? targets_format(config->to, to, sizeof to) : NULL);
-    json_bool(j, "tls", config->tls != NULL);
-    json_uint(j, "connections", atomic_load(&l->conns));
-    json_uint(j, "handshakes", atomic_load(&l->handshakes));
-    json_uint(j, "accepted", atomic_load(&l->seq));
-    json_uint(j, "limited", atomic_load(&l->limited));
-    write_limits(j, &config->limits);
-    json_end_object(j);
-}
-
-static void run_listeners(struct request *r)
-{
-    struct server *s = r->admin->server;
-    struct json j;
-    json_init(&j, &r->out);
-    json_begin_object(&j, NULL);
-    json_begin_list(&j, "listeners");
-    for (size_t i = 0; i < server_n_listeners(s); i++) {
-        const struct config_listener *config;
-        const struct listener *l = server_listener(s, i, &config);
-        write_listener(&j, l, config);
-    }
-    json_end_list(&j);
-    json_end_object(&j);
-    request_answer_json(r, MHD_HTTP_OK, &j);
-}
-
 /* --- metrics
  * --------------------------------------------------------------------------------------------- */
 
@@ -144,19 +95,6 @@ static void run_metrics(struct request *r)
 /* --- reload
  * ---------------------------------------------------------------------------------------------- */
 
-struct reload_wait {
-    struct list node; /* in admin->reloads */
-    struct server_waiter waiter;
-    struct request *request;
-};
-
-static void free_wait(struct reload_wait *w)
-{
-    list_remove(&w->node);
-    list_remove(&w->waiter.node);
-    free(w);
-}
-
 static unsigned reload_status(int err)
 {
     switch (err) {
@@ -173,10 +111,8 @@ static unsigned reload_status(int err)
 
 static void on_reloaded(struct server_waiter *waiter, int err, unsigned version, const char *why)
 {
-    struct reload_wait *w = container_of(waiter, struct reload_wait, waiter);
-    struct request *r = w->request;
+    struct request *r = request_waited(waiter);
     struct json j;
-    free_wait(w);
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
     json_uint(&j, "configuration", version);
@@ -188,26 +124,7 @@ static void on_reloaded(struct server_waiter *waiter, int err, unsigned version,
 
 static void run_reload(struct request *r)
 {
-    struct reload_wait *w = calloc(1, sizeof *w);
-    if (!w) {
-        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
-        return;
-    }
-    w->request = r;
-    w->waiter.done = on_reloaded;
-    list_init(&w->waiter.node);
-    list_push(&r->admin->reloads, &w->node);
-    server_reload_wait(r->admin->server, "admin", &w->waiter);
-}
-
-void routes_cancel(struct admin *a)
-{
-    list_for_each (node, tmp, &a->reloads) {
-        struct reload_wait *w = container_of(node, struct reload_wait, node);
-        struct request *r = w->request;
-        free_wait(w);
-        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
-    }
+    server_reload_wait(r->admin->server, "admin", request_wait(r, on_reloaded));
 }
 
 /* --- the log
@@ -246,7 +163,9 @@ static const struct route routes[] = {
     {"GET", "/v1/health", run_health},
     {"GET", "/v1/ready", run_ready},
     {"GET", "/v1/version", run_version},
-    {"GET", "/v1/listeners", run_listeners},
+    {"GET", "/v1/listeners", listeners_list},
+    {"POST", "/v1/listeners/{listener}/drain", listeners_drain},
+    {"POST", "/v1/listeners/{listener}/up", listeners_up},
     {"GET", "/v1/connections", conns_list},
     {"POST", "/v1/connections/kill", conns_kill},
     {"POST", "/v1/connections/{id}/kill", conns_kill_one},

@@ -8,6 +8,7 @@
 
 enum {
     HALF_CLOSED_MIN = 16 * 1024, /* bytes in each half-closed window that prove a transfer */
+    QUIET_MS = 1000,             /* without a byte: a pause between two requests, not within one */
     LINGER_MS = 60000, /* for a reader that drains slowly, when there is no half-closed timeout */
 };
 
@@ -165,10 +166,27 @@ void conn_watch_again(struct conn *c)
 /* --- ends that were ordered
  * ------------------------------------------------------------------------------------ */
 
+static size_t waiting_bytes(const struct conn *c)
+{
+    return relay_held(&c->up) + relay_held(&c->down) + stream_unsent(&c->client) +
+           stream_unsent(&c->upstream);
+}
+
+/* Nothing has moved for a while, and nothing waits to be delivered: a reset hurts least. */
+static bool is_quiet(const struct conn *c)
+{
+    return !moves_bytes(c) || (has_passed(c, c->active_ms, QUIET_MS) && waiting_bytes(c) == 0);
+}
+
 bool conn_end_if_due(struct conn *c)
 {
-    if (!c->end_ms || conn_loop(c)->now_ms < c->end_ms)
+    uint64_t now = conn_loop(c)->now_ms;
+    if (!c->end_ms || now < c->end_ms)
         return false;
+    if (now < c->end_last_ms && !is_quiet(c)) {
+        c->end_ms = now + QUIET_MS < c->end_last_ms ? now + QUIET_MS : c->end_last_ms;
+        return false;
+    }
     conn_reset(c, REASON_SHUTDOWN, SIDE_NONE, c->end_detail);
     return true;
 }
@@ -188,13 +206,20 @@ void conn_start_hang(struct conn *c, uint64_t ms)
     note_end(c);
 }
 
-void conn_end_by(struct conn *c, uint64_t at_ms, const char *detail)
+/* At `from_ms` or, while bytes move, later, but at `last_ms` for sure. */
+static void end_between(struct conn *c, uint64_t from_ms, uint64_t last_ms, const char *detail)
 {
-    if (c->ending || conn_is_closed(c) || (c->end_ms && c->end_ms <= at_ms))
+    if (c->ending || conn_is_closed(c) || (c->end_ms && c->end_last_ms <= last_ms))
         return;
-    c->end_ms = at_ms ? at_ms : 1;
+    c->end_ms = from_ms ? from_ms : 1;
+    c->end_last_ms = last_ms;
     c->end_detail = detail;
     note_end(c);
+}
+
+void conn_end_by(struct conn *c, uint64_t at_ms, const char *detail)
+{
+    end_between(c, at_ms, at_ms, detail);
 }
 
 void conn_end_within(struct conn *c, uint64_t until_ms, const char *detail)
@@ -203,7 +228,7 @@ void conn_end_within(struct conn *c, uint64_t until_ms, const char *detail)
     struct hash_key key = {c->accepted_ns, until_ms};
     uint64_t span = until_ms > now ? until_ms - now : 0;
     uint64_t chance = hash_bytes(&key, &c->id, sizeof c->id);
-    conn_end_by(c, span ? now + chance % (span + 1) : now, detail);
+    end_between(c, span ? now + chance % (span + 1) : now, until_ms, detail);
 }
 
 void conn_end_never(struct conn *c)

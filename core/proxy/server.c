@@ -86,6 +86,7 @@ int server_new(struct version *version, struct shared *shared, struct server **o
     s->started_ns = clock_now_ns();
     list_init(&s->waiting);
     list_init(&s->attending);
+    list_init(&s->drains);
     s->counts.max_pipes = (unsigned)(descriptor_limit() / 20 / config->workers);
     err = -ENOMEM;
     s->counts.stats = stats_new(shared, config->workers);
@@ -217,6 +218,8 @@ static int open_handles(struct server *s)
         uv_timer_start(&s->look, on_look, WATCHDOG_LOOK_MS, WATCHDOG_LOOK_MS);
     server_open_service(s);
     err = server_open_reload(s);
+    if (!err)
+        err = server_open_drains(s);
     if (err)
         return err;
     for (int i = 0; i < SERVER_SIGNALS; i++) {
@@ -310,6 +313,7 @@ void server_free(struct server *s)
 {
     ignore_more_signals();
     join_workers(s);
+    server_close_drains(s);
     server_close_listeners(s);
     uv_walk(&s->loop, close_handle, NULL);
     int err = close_loop(s);

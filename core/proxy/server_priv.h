@@ -46,6 +46,9 @@ struct server {
     bool open;                         /* the first change is done: every listener accepts */
     size_t n_added, n_kept, n_removed; /* listeners of the present change */
     struct watch watch;
+    /* server_drain.c */
+    struct list drains; /* struct server_drain, under way */
+    uv_async_t drained; /* workers have done what one asks for */
     /* server_service.c */
     uv_timer_t pulse;  /* WATCHDOG=1 */
     uv_timer_t status; /* STATUS= */
@@ -68,6 +71,11 @@ int server_open_reload(struct server *s);
 void server_reload(struct server *s, const char *by);
 /* It stops: nobody waits for a reload in vain. */
 void server_fail_waiters(struct server *s);
+
+/* Opens the handle by which workers tell that a listener is drained. 0 or a negative errno. */
+int server_open_drains(struct server *s);
+/* Forgets those under way: the workers have ended. */
+void server_close_drains(struct server *s);
 
 /* Opens the handles by which the service manager is told. */
 void server_open_service(struct server *s);

@@ -106,6 +106,7 @@ struct conn {
     const char *failed_why;     /* the resolver's words for it, static storage; else NULL */
     uint64_t linger_ms;         /* LINGER, GOODBYE: when the other side last took something */
     uint64_t end_ms;            /* conn_end_by(): monotonic; 0: nothing was said */
+    uint64_t end_last_ms;       /* it may be put off until then while bytes move */
     const char *end_detail;     /* its word, static storage */
     uint32_t
         unsent; /* unsent bytes of both sockets at the last look, to tell a slow drain from idle */
@@ -155,7 +156,7 @@ void conn_reset(struct conn *c, enum close_reason reason, enum conn_side side, c
  * delivered may end before by itself, with the reason it has. */
 void conn_end_by(struct conn *c, uint64_t at_ms, const char *detail);
 /* The same at a moment between now and `until_ms` that goes by chance: of many connections not all
- * end, and come back, at once. */
+ * end, and come back, at once. While bytes move it is put off, to `until_ms` at most. */
 void conn_end_within(struct conn *c, uint64_t until_ms, const char *detail);
 /* Takes that back, whoever has said it. */
 void conn_end_never(struct conn *c);

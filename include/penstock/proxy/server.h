@@ -58,7 +58,8 @@ const struct listener *server_listener(const struct server *s, size_t i,
 /* Worker i of status.workers; for worker_post(). */
 struct worker *server_worker(struct server *s, unsigned i);
 
-/* Who waits for a reload; embedded in its owner, who may leave by list_remove(&node). */
+/* Who waits for a reload or a drain; embedded in its owner. Who waits for a reload may leave by
+ * list_remove(&node); else it must be there until done() or the end of server_run(). */
 struct server_waiter {
     struct list node;
     /* The version in force now is `version`; `err` is 0, or a negative error with its message in
@@ -68,5 +69,16 @@ struct server_waiter {
 /* Loads another version, as HUP does. waiter->done() follows, maybe at once. Those who ask while
  * one is under way share the one that follows. `by` is for the log; static storage. */
 void server_reload_wait(struct server *s, const char *by, struct server_waiter *waiter);
+
+/* Drains the listeners called `name`: takes the clients in their backlogs, then closes their
+ * sockets. Connections go on; unless `over_ms` is UINT64_MAX, those open now end at moments by
+ * chance within that time (conn_end_within()). It holds over reloads, until it is up again.
+ * waiter->done() follows once no worker accepts any more, maybe at once: 0, also when it was
+ * drained already, or -ENOENT, -ESHUTDOWN, -ENOMEM. */
+void server_drain_listener(struct server *s, const char *name, uint64_t over_ms,
+                           struct server_waiter *waiter);
+/* Opens the sockets of drained listeners again: of all that are called `name`, or of none when one
+ * cannot be opened, with its message. Their connections may stay. */
+void server_up_listener(struct server *s, const char *name, struct server_waiter *waiter);
 
 #endif
