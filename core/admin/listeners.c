@@ -70,6 +70,8 @@ static unsigned drain_status(int err)
         return MHD_HTTP_OK;
     case -ENOENT:
         return MHD_HTTP_NOT_FOUND;
+    case -EBUSY:
+        return MHD_HTTP_CONFLICT;
     case -ESHUTDOWN:
         return MHD_HTTP_SERVICE_UNAVAILABLE;
     case -ENOMEM:

@@ -22,6 +22,8 @@
 
 enum {
     RETRY_MS = 100, /* out of descriptors, or a limit that another worker's connection may free */
+    GRACE_MS =
+        500, /* for handshakes under way, and less than clients take to ask again (RFC 6298) */
     SERIES_MS = 10000, /* hits of a limit closer than this are one series */
 };
 
@@ -231,6 +233,86 @@ static void on_client(struct poller_entry *entry, unsigned events)
     accept_one(container_of(entry, struct acceptor, entry));
 }
 
+/* No timer and no virtual port is left. */
+static void stop(struct acceptor *a)
+{
+    if (timer_is_active(&a->retry))
+        timers_stop(&a->worker->loop.timers, &a->retry);
+    if (timer_is_active(&a->grace))
+        timers_stop(&a->worker->loop.timers, &a->grace);
+    if (a->port)
+        vnet_port_close(a->port);
+    a->port = NULL;
+}
+
+/* The socket is closed, or was already. */
+static void tell_drained(struct acceptor *a)
+{
+    void (*on_drained)(struct acceptor * a, void *arg) = a->on_drained;
+    a->on_drained = NULL;
+    if (on_drained)
+        on_drained(a, a->drained_arg);
+}
+
+void acceptor_close(struct acceptor *a)
+{
+    timers_stop(&a->worker->loop.timers, &a->retry);
+    while ((a->entry.fd >= 0 || a->port) && !a->paused && accept_one(a))
+        ;
+    stop(a);
+    if (a->entry.fd >= 0) {
+        /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what
+         * epoll knows of it. */
+        int fd = a->entry.fd;
+        poller_remove(&a->worker->loop.poller, &a->entry);
+        close(fd);
+    }
+    tell_drained(a);
+}
+
+static void on_grace_over(struct timer *timer)
+{
+    acceptor_close(container_of(timer, struct acceptor, grace));
+}
+
+/* From here on the kernel drops what would begin a connection, and still finishes those begun: none
+ * comes to the backlog between the last accept() and close(), which would reset it. False where
+ * that cannot be: in a UNIX socket there are no handshakes, and one that others share is not ours
+ * to filter. */
+static bool refuse_new(struct acceptor *a)
+{
+#ifdef SO_ATTACH_FILTER
+    enum { FLAGS = 13, SYN = 0x02, ACK = 0x10, ALL = 0x7fffffff }; /* RFC 9293, 3.1 */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, ALL),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    const struct listener *l = a->listener;
+    if (a->entry.fd < 0 || l->address.sa.sa_family == AF_UNIX || l->shared)
+        return false;
+    return setsockopt(a->entry.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+#else
+    (void)a;
+    return false;
+#endif
+}
+
+void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, void *arg),
+                    void *arg)
+{
+    tell_drained(a); /* who had it drained before */
+    a->on_drained = on_drained;
+    a->drained_arg = arg;
+    if (refuse_new(a))
+        loop_timer(&a->worker->loop, &a->grace, GRACE_MS);
+    else
+        acceptor_close(a);
+}
+
 static void free_acceptor(struct loop_task *task)
 {
     struct acceptor *a = container_of(task, struct acceptor, free_task);
@@ -256,7 +338,9 @@ struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
                            .worker = w,
                            .free_task.run = free_acceptor};
     list_init(&a->free_task.node);
+    list_init(&a->node);
     timer_init(&a->retry, on_retry);
+    timer_init(&a->grace, on_grace_over);
     return a;
 }
 
@@ -266,8 +350,9 @@ static int start_virtual(struct acceptor *a)
                        &a->entry, &a->port);
 }
 
-int acceptor_start(struct acceptor *a, const struct config_listener *config)
+int acceptor_start(struct acceptor *a, struct generation *g, const struct config_listener *config)
 {
+    a->generation = g;
     a->config = config;
     a->stats = worker_listener_stats(a->worker, acceptor_name(a));
     if (a->worker->loop.options.vnet)
@@ -282,7 +367,7 @@ static bool same_socket(const struct config_socket *a, const struct config_socke
            a->backlog == b->backlog;
 }
 
-void acceptor_use(struct acceptor *a, const struct config_listener *config)
+void acceptor_use(struct acceptor *a, struct generation *g, const struct config_listener *config)
 {
     const struct config_socket *o = &config->socket;
     if (a->entry.fd >= 0 && !same_socket(&a->config->socket, o)) {
@@ -290,61 +375,11 @@ void acceptor_use(struct acceptor *a, const struct config_listener *config)
         listener_listen(a->entry.fd, o);
     }
     const char *before = acceptor_name(a);
+    a->generation = g;
     a->config = config;
     if (strcmp(before, acceptor_name(a)) != 0)
         a->stats = worker_listener_stats(a->worker, acceptor_name(a));
     acceptor_resume(a); /* the limits may be higher now */
-}
-
-/* No timer and no virtual port is left. */
-static void stop(struct acceptor *a)
-{
-    if (timer_is_active(&a->retry))
-        timers_stop(&a->worker->loop.timers, &a->retry);
-    if (a->port)
-        vnet_port_close(a->port);
-    a->port = NULL;
-}
-
-/* From here on the kernel drops what would begin a connection, and still finishes those begun: none
- * comes to the backlog between the last accept() and close(), which would reset it. */
-static void refuse_new(struct acceptor *a)
-{
-#ifdef SO_ATTACH_FILTER
-    enum { FLAGS = 13, SYN = 0x02, ACK = 0x10, ALL = 0x7fffffff }; /* RFC 9293, 3.1 */
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, ALL),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    const struct listener *l = a->listener;
-    if (l->address.sa.sa_family != AF_UNIX && !l->shared)
-        setsockopt(a->entry.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
-#else
-    (void)a;
-#endif
-}
-
-void acceptor_drain(struct acceptor *a)
-{
-    timers_stop(&a->worker->loop.timers, &a->retry);
-    if (a->entry.fd < 0 && !a->port)
-        return; /* it is drained already */
-    if (!a->port)
-        refuse_new(a);
-    while (!a->paused && accept_one(a))
-        ;
-    stop(a);
-    if (a->entry.fd < 0)
-        return;
-    /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what epoll
-     * knows of it. */
-    int fd = a->entry.fd;
-    poller_remove(&a->worker->loop.poller, &a->entry);
-    close(fd);
 }
 
 int acceptor_reopen(struct acceptor *a, int fd)

@@ -671,7 +671,7 @@ int conn_start(struct acceptor *a, struct stream *accepted, const struct addr *c
     c->listener = listener_hold(l); /* dropped by free_conn() */
     c->stats = a->stats;
     c->counted = counted;
-    c->generation = worker_generation(w);
+    c->generation = a->generation;
     c->generation->n_conns++;
     c->config = a->config;
     c->policy = policy_set_get(c->generation->policies, c->config->policy);

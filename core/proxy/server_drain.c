@@ -64,22 +64,36 @@ static void tell_conns(struct worker *w, const struct step *step)
     }
 }
 
+/* The last act on the worker's thread: `d` may be gone then. */
+static void end_step(struct step *step)
+{
+    struct server_drain *d = step->drain;
+    struct server *s = d->server;
+    if (atomic_fetch_sub(&d->left, 1) == 1)
+        uv_async_send(&s->drained);
+}
+
+static void on_acceptor_drained(struct acceptor *a, void *arg)
+{
+    (void)a;
+    end_step(arg);
+}
+
 static void run_step(struct worker_task *task, struct worker *w)
 {
     struct step *step = container_of(task, struct step, task);
-    struct server_drain *d = step->drain;
-    struct server *s = d->server;
     struct acceptor *a = find_acceptor(w, step->listener);
+    if (w)
+        tell_conns(w, step);
+    if (a && !step->drain->up) {
+        acceptor_drain(a, on_acceptor_drained, step);
+        return;
+    }
     if (a && step->fd >= 0)
         open_again(a, step->fd);
     else if (step->fd >= 0)
         close(step->fd);
-    else if (a && !d->up)
-        acceptor_drain(a);
-    if (w)
-        tell_conns(w, step);
-    if (atomic_fetch_sub(&d->left, 1) == 1) /* the last act: `d` may be gone */
-        uv_async_send(&s->drained);
+    end_step(step);
 }
 
 /* --- on the main thread
@@ -123,6 +137,18 @@ static int add_steps(struct server_drain *d, struct listener *l)
     return 0;
 }
 
+/* Its sockets are still about to be closed. */
+static bool is_under_way(const struct server *s, const struct listener *l)
+{
+    list_for_each (node, tmp, &s->drains) {
+        const struct server_drain *d = container_of(node, struct server_drain, node);
+        for (size_t i = 0; i < d->n; i++)
+            if (d->steps[i].listener == l)
+                return true;
+    }
+    return false;
+}
+
 static int prepare_up(struct server_drain *d, size_t i, char *why, size_t why_cap)
 {
     struct server *s = d->server;
@@ -148,6 +174,10 @@ static int prepare(struct server_drain *d, const char *name, char *why, size_t w
         struct listener *l = s->listeners.items[i];
         if (strcmp(name_of(s, i), name) != 0)
             continue;
+        if (is_under_way(s, l)) {
+            snprintf(why, why_cap, "it is just being drained or opened; try again");
+            return -EBUSY;
+        }
         int err = d->up && l->drained ? prepare_up(d, i, why, why_cap) : add_steps(d, l);
         if (err)
             return err;
@@ -172,6 +202,7 @@ static void carry_out(struct server_drain *d)
 {
     struct server *s = d->server;
     size_t n = d->n;
+    list_push(&s->drains, &d->node);
     atomic_store(&d->left, (unsigned)n);
     for (size_t i = 0; i < n; i++) {
         bool was_drained = d->steps[i].listener->drained;
@@ -206,7 +237,7 @@ static void begin(struct server *s, const char *name, const struct server_drain 
     }
     *d = *order;
     d->server = s;
-    list_push(&s->drains, &d->node);
+    list_init(&d->node);
     int err = prepare(d, name, why, sizeof why);
     if (err) {
         undo(d);

@@ -44,7 +44,7 @@ static bool is_busy(const struct generation *g)
 
 static void remove_if_over(struct worker *w, struct generation *g)
 {
-    if (g->n_conns == 0 && g != worker_generation(w) && !is_busy(g))
+    if (g->n_conns == 0 && g->n_leaving == 0 && g != worker_generation(w) && !is_busy(g))
         remove_generation(w, g);
 }
 
@@ -131,24 +131,49 @@ static void keep_acceptors(struct worker *w, struct worker_change *change, size_
     }
 }
 
+/* The change is in force; is it done? */
+static void end_change(struct worker *w)
+{
+    if (!w->changing || !list_is_empty(&w->leaving))
+        return;
+    w->changing = false;
+    if (w->on_changed)
+        w->on_changed(w->arg);
+}
+
+static void on_left(struct acceptor *a, void *arg)
+{
+    struct worker *w = arg;
+    struct generation *g = a->generation;
+    list_remove(&a->node);
+    acceptor_free(a);
+    g->n_leaving--;
+    remove_if_over(w, g);
+    end_change(w);
+}
+
+/* Their last clients belong to the old generation. */
 static void drain_removed(struct worker *w)
 {
     for (size_t i = 0; i < w->n_acceptors; i++) {
-        if (!w->acceptors[i])
+        struct acceptor *a = w->acceptors[i];
+        if (!a)
             continue;
-        acceptor_drain(w->acceptors[i]);
-        acceptor_free(w->acceptors[i]);
         w->acceptors[i] = NULL;
+        list_push(&w->leaving, &a->node);
+        a->generation->n_leaving++;
+        acceptor_drain(a, on_left, w);
     }
 }
 
-static void start_or_use(struct acceptor *a, const struct config_listener *config, bool kept)
+static void start_or_use(struct acceptor *a, struct generation *g, size_t i, bool kept)
 {
+    const struct config_listener *config = &g->config->listeners[i];
     if (kept) {
-        acceptor_use(a, config);
+        acceptor_use(a, g, config);
         return;
     }
-    int err = acceptor_start(a, config);
+    int err = acceptor_start(a, g, config);
     if (err)
         log_error("%s: cannot accept: %s", a->listener->text, err_text(err));
 }
@@ -187,7 +212,7 @@ static void apply_change(struct worker *w, struct worker_change *change)
 {
     const struct config *config = change->generation->config;
     keep_acceptors(w, change, config->n_listeners);
-    drain_removed(w); /* their last clients belong to the old generation */
+    drain_removed(w);
     free(w->acceptors);
     w->acceptors = change->acceptors;
     w->n_acceptors = config->n_listeners;
@@ -195,9 +220,11 @@ static void apply_change(struct worker *w, struct worker_change *change)
     w->n_generations++;
     bring_into_force(w, change->generation);
     for (size_t i = 0; i < w->n_acceptors; i++)
-        start_or_use(w->acceptors[i], &config->listeners[i], change->from[i] != SIZE_MAX);
+        start_or_use(w->acceptors[i], change->generation, i, change->from[i] != SIZE_MAX);
     retire_previous(w);
     free(change);
+    w->changing = true;
+    end_change(w);
 }
 
 void worker_end_conns(struct worker *w)
@@ -219,11 +246,8 @@ static struct worker_change *next_change(struct worker *w)
 
 static void apply_changes(struct worker *w)
 {
-    for (struct worker_change *change = next_change(w); change; change = next_change(w)) {
+    for (struct worker_change *change = next_change(w); change; change = next_change(w))
         apply_change(w, change);
-        if (w->on_changed)
-            w->on_changed(w->arg);
-    }
 }
 
 void worker_open(struct worker *w)
@@ -293,7 +317,9 @@ static void stop_if_done(struct worker *w)
 static void drain(struct worker *w)
 {
     for (size_t i = 0; i < w->n_acceptors; i++)
-        acceptor_drain(w->acceptors[i]);
+        acceptor_close(w->acceptors[i]);
+    list_for_each (node, tmp, &w->leaving)
+        acceptor_close(container_of(node, struct acceptor, node));
     if (!list_is_empty(&w->generations))
         retire(worker_generation(w), false);
 }
@@ -363,6 +389,7 @@ static int init(struct worker *w, const struct config *config, const struct loop
     list_init(&w->conns);
     list_init(&w->generations);
     list_init(&w->changes);
+    list_init(&w->leaving);
     list_init(&w->tasks);
     int err = uv_mutex_init(&w->lock);
     if (err)

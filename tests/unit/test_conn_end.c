@@ -92,7 +92,7 @@ static int teardown(void **state)
     vnet_port_close(f.port);
     worker_end_conns(&f.worker);
     assert_true(loop_settle(&f.worker.loop));
-    acceptor_drain(f.worker.acceptors[0]);
+    acceptor_close(f.worker.acceptors[0]);
     assert_int_equal(worker_deinit(&f.worker), 0);
     listener_drop(f.listener);
     config_deinit(&f.config);

@@ -11,6 +11,7 @@
 #include "penstock/net/timers.h"
 #include "penstock/proxy/listener.h"
 
+struct generation;
 struct listener_stats;
 struct vnet_port;
 struct worker;
@@ -20,8 +21,13 @@ struct acceptor {
     struct poller_entry entry;
     struct vnet_port *port;               /* of a virtual network, else NULL */
     struct listener *listener;            /* one reference */
-    const struct config_listener *config; /* of the newest generation; NULL before it is started */
+    const struct config_listener *config; /* NULL before it is started */
+    struct generation *generation;        /* whose configuration that is: its connections' */
     struct worker *worker;
+    struct list node;   /* in worker->leaving, or on no list */
+    struct timer grace; /* while it is drained: handshakes under way */
+    void (*on_drained)(struct acceptor *a, void *arg); /* NULL: it is not being drained */
+    void *drained_arg;
     struct listener_stats *stats; /* of its name, in this worker; NULL before it is started */
     struct loop_task free_task;
     struct timer retry; /* when a pause ends by itself */
@@ -32,15 +38,20 @@ struct acceptor {
 /* An acceptor that does not accept yet, with a descriptor of its own: on the main thread. NULL with
  * a negative errno in *err. */
 struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err);
-/* Starts accepting: from now on on the worker's thread. Returns 0 or a negative errno. */
-int acceptor_start(struct acceptor *a, const struct config_listener *config);
+/* Starts accepting, for connections of `g`: from now on on the worker's thread. Returns 0 or a
+ * negative errno. */
+int acceptor_start(struct acceptor *a, struct generation *g, const struct config_listener *config);
 /* A later configuration of the same address. */
-void acceptor_use(struct acceptor *a, const struct config_listener *config);
-/* Takes what is in the backlog, then stops accepting. Clients that begin to connect meanwhile are
- * not let into the backlog, which closing would cut. */
-void acceptor_drain(struct acceptor *a);
-/* Accepts again after acceptor_drain(), from `fd`, which it takes over, also on failure. Returns 0
- * or a negative errno. */
+void acceptor_use(struct acceptor *a, struct generation *g, const struct config_listener *config);
+/* Accepts for a moment more, while clients that begin to connect are not let in: those whose
+ * handshake is under way, whom closing would cut. Then closes its socket and calls `on_drained`,
+ * which may be at once, and before that when acceptor_drain() or acceptor_close() is called once
+ * more. */
+void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, void *arg),
+                    void *arg);
+/* Takes what is in the backlog and closes its socket. */
+void acceptor_close(struct acceptor *a);
+/* Accepts again from `fd`, which it takes over, also on failure. Returns 0 or a negative errno. */
 int acceptor_reopen(struct acceptor *a, int fd);
 /* Frees one that was never started, on the main thread; or a drained one, to which an event of this
  * batch may still point: its memory goes at the end of the batch. */

@@ -74,7 +74,7 @@ void server_reload_wait(struct server *s, const char *by, struct server_waiter *
  * sockets. Connections go on; unless `over_ms` is UINT64_MAX, those open now end at moments by
  * chance within that time (conn_end_within()). It holds over reloads, until it is up again.
  * waiter->done() follows once no worker accepts any more, maybe at once: 0, also when it was
- * drained already, or -ENOENT, -ESHUTDOWN, -ENOMEM. */
+ * drained already, or -ENOENT, -EBUSY while one is under way, -ESHUTDOWN, -ENOMEM. */
 void server_drain_listener(struct server *s, const char *name, uint64_t over_ms,
                            struct server_waiter *waiter);
 /* Opens the sockets of drained listeners again: of all that are called `name`, or of none when one

@@ -37,6 +37,7 @@ struct generation {
     struct config *config;       /* one reference */
     struct policy_set *policies; /* NULL without */
     size_t n_conns;              /* connections with memory */
+    size_t n_leaving;            /* acceptors that are being drained, and still accept for it */
     unsigned number;             /* of the version, from 1 */
 };
 
@@ -78,13 +79,15 @@ struct worker {
     unsigned n_generations;
     struct acceptor **acceptors; /* one a listener of the newest generation */
     size_t n_acceptors;
+    struct list leaving; /* acceptors of listeners that the newest generation has no more */
+    bool changing;       /* a change is in force, and done once those have left */
     struct list conns; /* every connection with memory, closed ones with a waiting hook included */
     size_t n_conns;
     uv_mutex_t lock;
     struct list changes;           /* struct worker_change, oldest first; under the lock */
     struct list tasks;             /* struct worker_task, oldest first; under the lock */
     bool refuses_tasks;            /* it takes no more of them; under the lock */
-    void (*on_changed)(void *arg); /* called on the worker's thread after each change */
+    void (*on_changed)(void *arg); /* called on the worker's thread when a change is done */
     void (*on_ended)(void *arg);   /* called on the worker's thread as its last act */
     void *arg;
     unsigned index;
