@@ -793,6 +793,7 @@ function ps.listen(listener) end
 ---@class penstock.Options
 ---@field workers? integer | "auto"
 ---@field max_conns? integer
+---@field max_versions? integer
 ---@field drain_timeout? penstock.Time
 ---@field resolver? string
 ---@field spin? integer

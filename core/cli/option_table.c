@@ -361,6 +361,8 @@ static const struct option_spec table[] = {
     {GROUP_LIMITS, 0, "max-conns", "N", &type_u32, AT(config.max_conns), 0, UINT32_MAX, NULL,
      "connections at once in the whole process; more wait in the backlog (default: as many as "
      "ulimit -n has room for)"},
+    {GROUP_LIMITS, 0, "max-versions", "N", &type_u32, AT(config.max_versions), 1, 1000, NULL,
+     "versions of a policy that reloads keep at once, for their connections; those of an older one are ended (default 4)"},
     {GROUP_LIMITS, 0, "max-conns-listener", "N", &type_u32, AT(each.limits.conns), 0, UINT32_MAX, NULL,
      "connections at once of each listener; more wait in the backlog"},
     {GROUP_LIMITS, 0, "max-per-ip", "N", &type_u32, AT(each.limits.per_ip), 0, UINT32_MAX, NULL,

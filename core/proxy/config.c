@@ -8,6 +8,7 @@ void config_init(struct config *c)
 {
     *c = (struct config){
         .workers = 1,
+        .max_versions = 4,
         .drain_ms = 30000,
         .gather_us = 400,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},

@@ -23,18 +23,17 @@ static void free_generation(struct generation *g)
     free(g);
 }
 
-static void remove_generation(struct worker *w, struct generation *g)
+static void remove_generation(struct generation *g)
 {
     list_remove(&g->node);
     loop_forget(&g->idle_task);
-    w->n_generations--;
     free_generation(g);
 }
 
 static void free_generations(struct worker *w)
 {
     list_for_each (node, next, &w->generations)
-        remove_generation(w, container_of(node, struct generation, node));
+        remove_generation(container_of(node, struct generation, node));
 }
 
 static bool is_busy(const struct generation *g)
@@ -45,7 +44,7 @@ static bool is_busy(const struct generation *g)
 static void remove_if_over(struct worker *w, struct generation *g)
 {
     if (g->n_conns == 0 && g->n_leaving == 0 && g != worker_generation(w) && !is_busy(g))
-        remove_generation(w, g);
+        remove_generation(g);
 }
 
 static void retire(struct generation *g, bool replaced)
@@ -70,7 +69,24 @@ static void end_conns(struct worker *w, const struct generation *only, const cha
     }
 }
 
-/* The generation before the newest gets no more connections. */
+/* The oldest of those with policies, when there are more than there may be: each keeps a VM. One of
+ * a configuration alone costs next to nothing. */
+static const struct generation *one_too_many(const struct worker *w)
+{
+    const struct generation *oldest = NULL;
+    unsigned n = 0;
+    list_for_each (node, tmp, &w->generations) {
+        const struct generation *g = container_of(node, struct generation, node);
+        if (!g->policies)
+            continue;
+        oldest = g;
+        n++;
+    }
+    return n > worker_generation(w)->config->max_versions ? oldest : NULL;
+}
+
+/* The generation before the newest gets no more connections, but those that its leaving acceptors
+ * still take. */
 static void retire_previous(struct worker *w)
 {
     struct list *node = worker_generation(w)->node.next;
@@ -79,13 +95,13 @@ static void retire_previous(struct worker *w)
     struct generation *previous = container_of(node, struct generation, node);
     retire(previous, true);
     remove_if_over(w, previous);
-    if (w->n_generations > GENERATIONS_MAX) {
-        const struct generation *oldest =
-            container_of(w->generations.prev, struct generation, node);
-        log_warn("version %u has been replaced %d times: ending its %zu connection%s",
-                 oldest->number, GENERATIONS_MAX, oldest->n_conns, oldest->n_conns == 1 ? "" : "s");
-        end_conns(w, oldest, "reload");
-    }
+    const struct generation *oldest = one_too_many(w);
+    if (!oldest)
+        return;
+    log_warn("version %u has been replaced %u times (--max-versions): ending its %zu connection%s",
+             oldest->number, worker_generation(w)->config->max_versions, oldest->n_conns,
+             oldest->n_conns == 1 ? "" : "s");
+    end_conns(w, oldest, "reload");
 }
 
 /* --- changes
@@ -217,7 +233,6 @@ static void apply_change(struct worker *w, struct worker_change *change)
     w->acceptors = change->acceptors;
     w->n_acceptors = config->n_listeners;
     list_push(w->generations.next, &change->generation->node); /* before the first */
-    w->n_generations++;
     bring_into_force(w, change->generation);
     for (size_t i = 0; i < w->n_acceptors; i++)
         start_or_use(w->acceptors[i], change->generation, i, change->from[i] != SIZE_MAX);

@@ -29,7 +29,7 @@ local options_of_listener = {
   bind_source = "bind-source", mode = "mode",
 }
 local options_of_process = {
-  "max_conns", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
+  "max_conns", "max_versions", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
   "access_log", "jit", "seed", "user", "admin", "admin_token_file", "admin_no_token",
 }
 

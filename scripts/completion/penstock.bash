@@ -45,7 +45,7 @@ _penstock_value() {
     --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
         --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
-    --max-conns | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
+    --max-conns | --max-versions | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
         --bind-source | --resolver | --max-handshakes | --tls-name | --tls-pin | --tls-sni) ;; # a number or an address: nothing to offer
     *) return 1 ;;
     esac
@@ -110,7 +110,7 @@ _penstock() {
     case $cur in
     -*)
         _penstock_words "-p --policy --watch --jit --unsafe-lua --lua-modules --seed --allow --auth \
-            --max-conns --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
+            --max-conns --max-versions --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
             --half-close-timeout --life-timeout --drain-timeout \
             --tls-cert --tls-key --tls-sni --tls-client-ca --tls-client-cert --tls-alpn --tls-min --max-handshakes \

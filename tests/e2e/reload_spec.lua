@@ -1,5 +1,6 @@
 -- Reload: another version comes into force without a connection being lost, or the present one stays.
 local e2e = require "tests.e2e.support.case"
+local tls = require "tests.e2e.support.tls"
 local case, sys = e2e.case, e2e.sys
 
 local function write(t, text, ...)
@@ -275,6 +276,30 @@ describe("reload by HUP:", function()
     for n = 2, 4 do clients[n]:send "x" end
     t:expect_echo(p, server)
     assert.equal(1, #p:access_lines())
+  end)
+
+  case("more of them with --max-versions, and any number where there is no policy", function(t)
+    local server = t:listen()
+    local p = t:penstock { "--max-versions", "6", "run", version(t, "1", server) }
+    local clients = {}
+    for n = 1, 6 do
+      clients[n] = { t:expect_echo(p, server) }
+      reload(p)
+    end
+    clients[1][1]:expect_reset()
+    local cert = tls.certificate(t:folder(), "a.lab")
+    local plain = t:penstock { "--tls-cert", cert.cert, "--tls-key", cert.key, "--access-log", "off", "127.0.0.1:0",
+      server.address }
+    local client = tls.client(t:connect(plain))
+    client:handshake()
+    local upstream = t:accept(server)
+    for _ = 1, 12 do reload(plain) end
+    client:send "still"
+    upstream:expect "still"
+    for n = 2, 6 do
+      clients[n][1]:send "too"
+      clients[n][2]:expect "too"
+    end
   end)
 
   case("200 reloads under churn lose no connection and leak nothing", function(t)

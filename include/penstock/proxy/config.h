@@ -79,9 +79,10 @@ struct config {
     uint32_t workers;   /* threads, at least 1 */
     uint32_t max_conns; /* of the whole process; more wait in the backlog; 0: what ulimit -n has
                            room for */
-    uint64_t drain_ms;  /* after TERM: how long connections may live on; default 30 s */
-    uint32_t spin_us;   /* poll that long before blocking; default 0 */
-    uint32_t gather_us; /* pause between rounds while only bulk transfers run; default 400 */
+    uint32_t max_versions; /* with policies, at once: of older ones the connections are ended */
+    uint64_t drain_ms;     /* after TERM: how long connections may live on; default 30 s */
+    uint32_t spin_us;      /* poll that long before blocking; default 0 */
+    uint32_t gather_us;    /* pause between rounds while only bulk transfers run; default 400 */
     char *resolver; /* DNS servers "ip[:port],…" instead of resolv.conf's; NULL: the system's */
     char *pid_file; /* NULL: none */
     char *admin;    /* where the admin listens; NULL: nowhere */

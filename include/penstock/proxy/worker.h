@@ -26,8 +26,6 @@ struct server_counts {
     struct stats *stats; /* of the server; NULL: nobody asks for what is counted */
 };
 
-enum { GENERATIONS_MAX = 4 };
-
 /* One version of configuration and policies in one worker. New connections get the newest; an older
  * one goes with its last connection. */
 struct generation {
@@ -75,8 +73,7 @@ struct worker {
     struct worker_stats *stats;      /* NULL: nobody asks */
     struct listener_stats uncounted; /* what nobody asks for is counted here */
     struct resolver *resolver;
-    struct list generations; /* newest first; at least one while it serves */
-    unsigned n_generations;
+    struct list generations;     /* newest first; at least one while it serves */
     struct acceptor **acceptors; /* one a listener of the newest generation */
     size_t n_acceptors;
     struct list leaving; /* acceptors of listeners that the newest generation has no more */
