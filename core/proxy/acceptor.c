@@ -276,10 +276,8 @@ static void on_grace_over(struct timer *timer)
 }
 
 /* From here on the kernel drops what would begin a connection, and still finishes those begun: none
- * comes to the backlog between the last accept() and close(), which would reset it. False where
- * that cannot be: in a UNIX socket there are no handshakes, and one that others share is not ours
- * to filter. */
-static bool refuse_new(struct acceptor *a)
+ * comes to the backlog between the last accept() and close(), which would reset it. */
+static bool drop_syns(int fd)
 {
 #ifdef SO_ATTACH_FILTER
     enum { FLAGS = 13, SYN = 0x02, ACK = 0x10, ALL = 0x7fffffff }; /* RFC 9293, 3.1 */
@@ -291,14 +289,22 @@ static bool refuse_new(struct acceptor *a)
         BPF_STMT(BPF_RET | BPF_K, ALL),
     };
     struct sock_fprog program = {sizeof code / sizeof *code, code};
-    const struct listener *l = a->listener;
-    if (a->entry.fd < 0 || l->address.sa.sa_family == AF_UNIX || l->shared)
-        return false;
-    return setsockopt(a->entry.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
 #else
-    (void)a;
+    (void)fd;
     return false;
 #endif
+}
+
+/* Newcomers do not find the way. False where that cannot be: others have the socket, too. */
+static bool refuse_new(struct acceptor *a)
+{
+    const struct listener *l = a->listener;
+    if (a->entry.fd < 0 || l->shared)
+        return false;
+    if (l->address.sa.sa_family == AF_UNIX)
+        return l->path != NULL; /* listener_unlink() was first */
+    return drop_syns(a->entry.fd);
 }
 
 void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, void *arg),

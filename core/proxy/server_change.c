@@ -100,18 +100,18 @@ static void close_all(const size_t *from, struct listeners *list)
     drop_all(list);
 }
 
-static void forget_removed(struct server *s, const struct listeners *old)
+/* Counts what becomes of the listeners; nobody finds the way to those that are removed any more. */
+static void forget_removed(struct server *s, const struct listeners *old, const size_t *from,
+                           size_t n)
 {
-    bool *kept = NULL;
+    bool *kept = calloc(old->n + 1, sizeof *kept);
     s->n_kept = s->n_added = 0;
-    if (old->n)
-        kept = calloc(old->n, sizeof *kept);
-    for (size_t i = 0; i < s->listeners.n; i++) {
-        bool is_new = s->from[i] == SIZE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        bool is_new = from[i] == SIZE_MAX;
         s->n_added += is_new;
         s->n_kept += !is_new;
         if (!is_new && kept)
-            kept[s->from[i]] = true;
+            kept[from[i]] = true;
     }
     s->n_removed = old->n - s->n_kept;
     for (size_t i = 0; kept && i < old->n; i++) {
@@ -200,8 +200,8 @@ int server_change(struct server *s, struct version *v, const struct listeners *o
         free(from);
         return err;
     }
+    forget_removed(s, &before, from, list.n);
     commit(s, v->config, &list, from, changes);
-    forget_removed(s, &before);
     drop_all(&before);
     return 0;
 }
