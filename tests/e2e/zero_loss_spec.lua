@@ -55,7 +55,8 @@ describe("under steady load, of connections that come and go and of long transfe
   case("100 reloads and 10 drains lose no connection and no byte", function(t)
     local world = start(t)
     local function at(name) return ("unix:%s/%s.sock"):format(world.folder, name) end
-    world.load:go { world.p.address, at "chosen", at "filtered", at "outside", "?127.0.0.1:" .. world.extra, "?" .. at "extra" }
+    world.load:go { world.p.address, at "chosen", at "filtered", at "outside", "?127.0.0.1:" .. world.extra,
+      "?" .. at "extra" }
     for n = 1, 100 do
       world.load:wait(BETWEEN)
       configure(t, world, n)
