@@ -1,7 +1,7 @@
 -- The admin over HTTP: what it tells, what it does, and whom it turns away.
 local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
-local case, sys = e2e.case, e2e.sys
+local case, case_as_root, sys = e2e.case, e2e.case_as_root, e2e.sys
 local ask, conns = admin.ask, admin.conns
 local null = require("cjson").null
 
@@ -325,17 +325,15 @@ describe("the admin turns away", function()
     assert.is_nil(require("lfs").attributes(path))
   end)
 
-  if io.popen("id -u"):read "*l" == "0" then
-    case("all but the user that penstock has become", function(t)
-      local p, at = start(t, { "--user", "nobody", "127.0.0.1:0", "127.0.0.1:1" })
-      local path = at:match "unix:(.*)"
-      local stat = t:spawn { "stat", "-c", "%a %U", path }
-      stat:wait()
-      assert.equal("600 nobody\n", stat.out)
-      assert.equal(200, (ask(t, at, "/v1/health")))
-      p:stop()
-    end)
-  end
+  case_as_root("all but the user that penstock has become", function(t)
+    local p, at = start(t, { "--user", "nobody", "127.0.0.1:0", "127.0.0.1:1" })
+    local path = at:match "unix:(.*)"
+    local stat = t:spawn { "stat", "-c", "%a %U", path }
+    stat:wait()
+    assert.equal("600 nobody\n", stat.out)
+    assert.equal(200, (ask(t, at, "/v1/health")))
+    p:stop()
+  end)
 
   case("paths and methods that it does not have", function(t)
     local _, at = start(t, { "127.0.0.1:0", "127.0.0.1:1" })
