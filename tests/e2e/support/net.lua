@@ -73,11 +73,19 @@ local function wrap(fd, address)
   return setmetatable({ fd = fd, address = address, got = 0, sent = 0 }, Socket)
 end
 
+-- The two addresses of a socket; nil without.
 local function own_address(fd)
   local storage, len = ffi.new "char[128]", ffi.new("unsigned[1]", 128)
   if C.getsockname(fd, storage, len) ~= 0 then sys.fail "getsockname" end
   return decode(storage)
 end
+
+local function far_address(fd)
+  local storage, len = ffi.new "char[128]", ffi.new("unsigned[1]", 128)
+  return C.getpeername(fd, storage, len) == 0 and decode(storage) or nil
+end
+
+net.own_address, net.far_address = own_address, far_address
 
 -- True when ready for "r" or "w" before the deadline; `seconds` default to the patience of all tests.
 function Socket:ready(what, seconds)
