@@ -226,13 +226,19 @@ end
 function Socket:set_receive_buffer(bytes) set_int(self.fd, SOL_SOCKET, SO_RCVBUF, bytes) end
 function Socket:take_urgent_inline() set_int(self.fd, SOL_SOCKET, SO_OOBINLINE, 1) end
 
--- Bytes that the kernel has not sent or not seen acknowledged.
 ffi.cdef "int ioctl(int fd, unsigned long request, ...); int getpid(void);"
-function Socket:unsent()
+local function count(fd, request, what)
   local n = ffi.new "int[1]"
-  if C.ioctl(self.fd, ffi.cast("unsigned long", 0x5411), n) ~= 0 then sys.fail "SIOCOUTQ" end
+  if C.ioctl(fd, ffi.cast("unsigned long", request), n) ~= 0 then sys.fail(what, 2) end
   return n[0]
 end
+
+-- Bytes that the kernel has not sent or not seen acknowledged.
+function net.count_unsent(fd) return count(fd, 0x5411, "SIOCOUTQ") end
+function Socket:unsent() return net.count_unsent(self.fd) end
+
+-- Bytes that the kernel has received and we have not.
+function Socket:unread() return count(self.fd, 0x541B, "FIONREAD") end
 
 -- Waits until all that was sent has reached the other kernel.
 function Socket:wait_delivered()

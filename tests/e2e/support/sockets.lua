@@ -32,12 +32,14 @@ local function read_options(fd)
     sndbuf = get_int(fd, SOL_SOCKET, SO_SNDBUF) / 2,
     nodelay = get_int(fd, IPPROTO_TCP, TCP_NODELAY) == 1,
     backlog = listens and backlog_of(fd) or nil,
+    unsent = not listens and net.count_unsent(fd) or nil,
   }
 end
 
 -- Nil when it has closed it meanwhile.
 local function duplicate(p, n)
-  local fd = tonumber(C.syscall(SYS_PIDFD_GETFD, ffi.cast("long", p.pidfd), ffi.cast("long", n), ffi.cast("long", 0)))
+  local function long(value) return ffi.cast("long", value) end
+  local fd = tonumber(C.syscall(SYS_PIDFD_GETFD, long(p.pidfd), long(n), long(0)))
   if fd >= 0 then return fd end
   if ffi.errno() ~= sys.EBADF then sys.fail "pidfd_getfd" end
 end
@@ -48,8 +50,8 @@ local function read(fd, from, to)
   return found
 end
 
--- The options of the TCP socket of process `p` between these addresses, `to` being nil for one that listens: a table of
--- rcvbuf, sndbuf (bytes), nodelay and, of one that listens, backlog. Raises when there is none.
+-- What the kernel has of the TCP socket of process `p` between these addresses (`to` is nil for one that listens): a
+-- table of rcvbuf, sndbuf (bytes), nodelay, and its backlog if it listens, else unsent (bytes). Raises without one.
 function sockets.find(p, from, to)
   for name in lfs.dir(("/proc/%d/fd"):format(p.pid)) do
     local path = ("/proc/%d/fd/%s"):format(p.pid, name)
