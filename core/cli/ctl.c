@@ -16,7 +16,7 @@
 #include "penstock/base/units.h"
 
 enum { DONE, FAILED, WRONG };
-enum { PATIENCE_S = 10, RELOAD_PATIENCE_S = 300, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
 
@@ -48,6 +48,7 @@ static const char help[] =
     "  --json                  the answer as it comes: docs/admin.md explains it\n"
     "  --watch[=TIME]          again and again, every 2 seconds, until interrupted\n"
     "  --limit N               conns: at most so many (default 1000)\n"
+    "  --max-wait TIME         for the whole answer (default 10 s, reload 5 m)\n"
     "  --help                  show this\n"
     "\n"
     "Examples:\n"
@@ -62,10 +63,10 @@ static const char help[] =
 /* The command line, read. */
 struct ctl {
     const char *admin, *token_file;
-    const char *listener, *client, *tag, *min_age, *after, *limit;
+    const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
     bool json, watch, all, help;
-    uint64_t watch_ms;
-    const char *words[3]; /* command and operand; a third is one too many */
+    uint64_t watch_ms, max_wait_ms; /* the latter 0: what the command takes */
+    const char *words[3];           /* command and operand; a third is one too many */
     size_t n_words;
     char token[CTL_TOKEN_MAX];
 };
@@ -118,6 +119,7 @@ static const struct option {
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
     {"--after", offsetof(struct ctl, after), "the id of a connection", PAGES},
     {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES},
+    {"--max-wait", offsetof(struct ctl, max_wait), "a time: 30, 500ms, 2m or 1h", 0},
     {"--json", offsetof(struct ctl, json), NULL, JSON},
     {"--all", offsetof(struct ctl, all), NULL, ALL},
     {"--watch", offsetof(struct ctl, watch), NULL, WATCH},
@@ -207,6 +209,13 @@ static int check_options(struct ctl *c, const struct command *command)
         if (options[i].takes && !(options[i].takes & command->takes) && is_given(c, &options[i]))
             return complain("%s has no %s; see penstock ctl --help", command->name,
                             options[i].name);
+    return DONE;
+}
+
+static int check_times(struct ctl *c)
+{
+    if (c->max_wait && (units_parse_time_ms(c->max_wait, &c->max_wait_ms) || !c->max_wait_ms))
+        return complain("--max-wait is a time of 1ms at least: --max-wait 30");
     return DONE;
 }
 
@@ -340,6 +349,13 @@ static int show(const struct ctl *c, const struct command *command, const struct
     return good ? judge(command, a) : FAILED;
 }
 
+static uint64_t patience_ms(const struct ctl *c, const struct command *command)
+{
+    if (c->max_wait_ms)
+        return c->max_wait_ms;
+    return strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_MS : PATIENCE_MS;
+}
+
 static int ask(const struct ctl *c, const struct command *command)
 {
     struct path path;
@@ -354,7 +370,7 @@ static int ask(const struct ctl *c, const struct command *command)
         .method = command->method,
         .path = path.text,
         .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
-        .patience_s = strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_S : PATIENCE_S,
+        .patience_ms = patience_ms(c, command),
     };
     if (ctl_ask(&request, &answer, why, sizeof why)) {
         complain("%s", why);
@@ -407,6 +423,8 @@ int ctl_command(int argc, char *argv[])
             "reload, log and metrics",
             c.words[0]);
     status = check_options(&c, command);
+    if (!status)
+        status = check_times(&c);
     if (!status)
         status = check_operand(&c, command);
     if (!status)

@@ -1,7 +1,7 @@
 -- penstock ctl: what an operator sees and does from a terminal.
 local e2e = require "tests.e2e.support.case"
 local cjson = require "cjson"
-local case = e2e.case
+local case, sys = e2e.case, e2e.sys
 
 -- penstock with an admin on a UNIX socket, and a function that runs ctl on it: status, error text, output.
 local function start(t, args)
@@ -213,6 +213,8 @@ describe("penstock ctl refuses", function()
     refused('"x" is one word too many', "health", "x")
     refused("log needs a level", "log")
     refused("%-%-watch is a time", "conns", "--watch=0")
+    refused("%-%-max%-wait is a time", "conns", "--max-wait", "0")
+    refused("%-%-max%-wait is a time", "health", "--max-wait", "soon")
     refused("%-%-json takes no value", "conns", "--json=1")
     local status, _, out = t:run { "ctl", "--help" }
     assert.equal(0, status)
@@ -239,6 +241,21 @@ describe("penstock ctl refuses", function()
       peer:finish()
       assert.equal(1, ctl:wait())
       assert.matches("no admin of penstock, or it broke off", ctl.err)
+    end
+  end)
+
+  case("to wait longer than --max-wait, however much comes meanwhile", function(t)
+    local server = t:listen()
+    for _, beginning in ipairs { "", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" } do
+      local ctl = t:start { "ctl", "--admin", server.address, "--max-wait", "200ms", "conns" }
+      local peer = server:accept():offer(beginning)
+      local ended = sys.wait_until(function()
+        peer:offer "x"
+        return ctl:wait(0)
+      end)
+      peer:close()
+      assert.equal(1, ended)
+      assert.matches("no whole answer came in time; %-%-max%-wait TIME waits longer", ctl.err)
     end
   end)
 
