@@ -153,7 +153,7 @@ static void run_log_level(struct request *r)
         request_answer_json(r, MHD_HTTP_OK, &j);
         return;
     }
-    request_fail(r, MHD_HTTP_BAD_REQUEST, "the body is a level: error, warn, info or debug");
+    request_fail(r, MHD_HTTP_BAD_REQUEST, "the level is error, warn, info or debug");
 }
 
 /* --- the table

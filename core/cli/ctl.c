@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,9 +15,11 @@
 #include "ctl_print.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
+#include "suggest.h"
 
 enum { DONE, FAILED, WRONG };
-enum { PATIENCE_S = 10, RELOAD_PATIENCE_S = 300, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+enum { PAGE_MAX = 1000, SCREEN_EXTRA_ROWS = 3, SCREEN_BYTES = 128 << 10 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
 
@@ -25,47 +28,54 @@ static const char help[] =
     "usage: penstock ctl [OPTIONS] COMMAND\n"
     "Asks a penstock that runs with --admin, and tells it what to do.\n"
     "\n"
-    "  health                  does it serve? status 0 when it does, 1 while it drains\n"
-    "  version                 which version, and which configuration is in force\n"
-    "  listeners               listeners with their connections and limits\n"
-    "  conns [FILTER…]         connections; --after ID for those behind the first 1000\n"
-    "  kill ID                 reset a connection\n"
-    "  kill FILTER…|--all      reset those that fit\n"
-    "  reload                  load policy, configuration and certificates again, and wait for the\n"
-    "                          result: status 1 and the message when the new one does not load\n"
-    "  log LEVEL               log error, warn, info or debug, until the next reload\n"
-    "  metrics                 in Prometheus' text format\n"
+    "  health             does it serve? status 0 when it does, 1 while it drains\n"
+    "  version            which version, and which configuration is in force\n"
+    "  listeners          listeners with their connections and limits\n"
+    "  conns [FILTER…]    connections; --after ID for those behind the first 1000\n"
+    "  kill ID            reset a connection\n"
+    "  kill FILTER…|--all reset those that fit\n"
+    "  reload             load policy, configuration and certificates again, and wait\n"
+    "                     for the result: status 1 and the message when the new one\n"
+    "                     does not load\n"
+    "  log LEVEL          log error, warn, info or debug, until the next reload\n"
+    "  metrics            in Prometheus' text format\n"
     "\n"
     "Filters, all of which must fit:\n"
-    "  --listener NAME         of this listener\n"
-    "  --client NET,…          from these networks: 10.0.0.0/8, 192.0.2.1, 2001:db8::/32, unix\n"
-    "  --tag KEY[=VALUE]       with this tag\n"
-    "  --min-age TIME          accepted at least so long ago: 30, 500ms, 2m, 1h\n"
+    "  --listener NAME    of this listener\n"
+    "  --client NET,…     from these networks: 10.0.0.0/8, 192.0.2.1, 2001:db8::/32,\n"
+    "                     unix\n"
+    "  --tag KEY[=VALUE]  with this tag\n"
+    "  --min-age TIME     accepted at least so long ago: 30, 500ms, 2m, 1h\n"
     "\n"
-    "  --admin ADDR            where it answers: unix:/path or 127.0.0.1:9180 (default:\n"
-    "                          $PENSTOCK_ADMIN, else " DEFAULT_ADMIN ")\n"
-    "  --token-file FILE       holds the token, where one is asked for\n"
-    "  --json                  the answer as it comes: docs/admin.md explains it\n"
-    "  --watch[=TIME]          again and again, every 2 seconds, until interrupted\n"
-    "  --limit N               conns: at most so many (default 1000)\n"
-    "  --help                  show this\n"
+    "  --admin ADDR       where it answers: unix:/path or 127.0.0.1:9180\n"
+    "                     (default: $PENSTOCK_ADMIN, else\n"
+    "                     " DEFAULT_ADMIN ")\n"
+    "  --token-file FILE  holds the token, where one is asked for\n"
+    "  --json             the answer as it comes: docs/admin.md explains it\n"
+    "  --watch[=TIME]     again and again, every 2 seconds, until interrupted\n"
+    "  --limit N          conns: at most so many (default 1000; with --watch as many\n"
+    "                     as the terminal has room for)\n"
+    "  --max-wait TIME    for the whole answer (default 10 s, reload 5 m)\n"
+    "  --help             show this\n"
     "\n"
     "Examples:\n"
     "  penstock ctl conns --listener db --min-age 1h\n"
     "  penstock ctl kill --client 192.0.2.0/24\n"
     "  penstock ctl --watch listeners\n"
     "\n"
-    "Exit status: 0 when it was done, 1 when penstock cannot be reached or says no (kill: when nothing\n"
-    "was killed), 2 when the command line is wrong.\n";
+    "Exit status: 0 when it was done, 1 when penstock cannot be reached or says no\n"
+    "(kill: when nothing was killed), 2 when the command line is wrong.\n";
 /* clang-format on */
 
 /* The command line, read. */
 struct ctl {
     const char *admin, *token_file;
-    const char *listener, *client, *tag, *min_age, *after, *limit;
+    const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
     bool json, watch, all, help;
-    uint64_t watch_ms;
-    const char *words[3]; /* command and operand; a third is one too many */
+    bool screen;                    /* --watch writes over what it wrote before */
+    char rows[16];                  /* that fit on it below a heading, as text */
+    uint64_t watch_ms, max_wait_ms; /* the latter 0: what the command takes */
+    const char *words[3];           /* command and operand; a third is one too many */
     size_t n_words;
     char token[CTL_TOKEN_MAX];
 };
@@ -118,6 +128,7 @@ static const struct option {
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
     {"--after", offsetof(struct ctl, after), "the id of a connection", PAGES},
     {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES},
+    {"--max-wait", offsetof(struct ctl, max_wait), "a time: 30, 500ms, 2m or 1h", 0},
     {"--json", offsetof(struct ctl, json), NULL, JSON},
     {"--all", offsetof(struct ctl, all), NULL, ALL},
     {"--watch", offsetof(struct ctl, watch), NULL, WATCH},
@@ -130,6 +141,19 @@ static const struct option *find_option(const char *word, size_t len)
         if (strlen(options[i].name) == len && strncmp(options[i].name, word, len) == 0)
             return &options[i];
     return NULL;
+}
+
+static int refuse_option(const char *word, size_t len)
+{
+    const char *names[sizeof options / sizeof *options];
+    char typed[48];
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        names[i] = options[i].name;
+    snprintf(typed, sizeof typed, "%.*s", (int)len, word);
+    const char *near = suggest_word(typed, names, sizeof options / sizeof *options);
+    if (near)
+        return complain("unknown option %s; did you mean %s?", word, near);
+    return complain("unknown option %s; penstock ctl --help lists them", word);
 }
 
 /* Where the value of an option is kept. */
@@ -160,7 +184,7 @@ static int take_option(struct ctl *c, int argc, char *argv[], int *next)
     if (!strcmp(word, "-h"))
         o = find_option("--help", 6);
     if (!o)
-        return complain("unknown option %s; penstock ctl --help lists them", word);
+        return refuse_option(word, len);
     if (!o->good)
         return take_flag(c, o, value);
     if (!value && *next < argc)
@@ -196,6 +220,17 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
+static int refuse_command(const char *word)
+{
+    const char *names[sizeof commands / sizeof *commands];
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        names[i] = commands[i].name;
+    const char *near = suggest_word(word, names, sizeof commands / sizeof *commands);
+    if (near)
+        return complain("unknown command \"%s\"; did you mean \"%s\"?", word, near);
+    return complain("unknown command \"%s\"; penstock ctl --help lists them", word);
+}
+
 static bool is_given(struct ctl *c, const struct option *o)
 {
     return o->good ? *value_of(c, o) != NULL : *(bool *)((char *)c + o->offset);
@@ -207,6 +242,13 @@ static int check_options(struct ctl *c, const struct command *command)
         if (options[i].takes && !(options[i].takes & command->takes) && is_given(c, &options[i]))
             return complain("%s has no %s; see penstock ctl --help", command->name,
                             options[i].name);
+    return DONE;
+}
+
+static int check_times(struct ctl *c)
+{
+    if (c->max_wait && (units_parse_time_ms(c->max_wait, &c->max_wait_ms) || !c->max_wait_ms))
+        return complain("--max-wait is a time of 1ms at least: --max-wait 30");
     return DONE;
 }
 
@@ -305,7 +347,7 @@ static void build_path(const struct ctl *c, const struct command *command, struc
     put_argument(p, "tag", c->tag);
     put_argument(p, "min_age", c->min_age);
     put_argument(p, "after", c->after);
-    put_argument(p, "limit", command->takes & PAGES && !c->limit ? "1000" : c->limit);
+    put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
     put_argument(p, "all", c->all ? "true" : NULL);
 }
 
@@ -322,7 +364,10 @@ static int judge(const struct command *command, const struct ctl_answer *a)
 static int show(const struct ctl *c, const struct command *command, const struct ctl_answer *a)
 {
     const char *body = buf_bytes(&a->body);
+    char no[64];
     bool good = a->status == 200;
+    if (c->screen)
+        fputs("\033[H\033[2J", stdout);
     bool status = command->print == ctl_print_status && a->status == 503; /* tells of draining */
     if (c->json || (!command->print && good)) {
         if (isatty(STDOUT_FILENO))
@@ -332,12 +377,20 @@ static int show(const struct ctl *c, const struct command *command, const struct
         if (command->print)
             putchar('\n');
     } else if (!command->print || (!good && !status)) {
-        ctl_print_error(body, "the admin says no");
+        snprintf(no, sizeof no, "status %u, from what is no admin of penstock", a->status);
+        ctl_print_error(body, no);
     } else if (command->print(body)) {
         complain("what answers at %s is no admin of this version", c->admin);
         return FAILED;
     }
     return good ? judge(command, a) : FAILED;
+}
+
+static uint64_t patience_ms(const struct ctl *c, const struct command *command)
+{
+    if (c->max_wait_ms)
+        return c->max_wait_ms;
+    return strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_MS : PATIENCE_MS;
 }
 
 static int ask(const struct ctl *c, const struct command *command)
@@ -354,7 +407,7 @@ static int ask(const struct ctl *c, const struct command *command)
         .method = command->method,
         .path = path.text,
         .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
-        .patience_s = strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_S : PATIENCE_S,
+        .patience_ms = patience_ms(c, command),
     };
     if (ctl_ask(&request, &answer, why, sizeof why)) {
         complain("%s", why);
@@ -369,30 +422,52 @@ static int ask(const struct ctl *c, const struct command *command)
     return status;
 }
 
-/* Until it fails, or is interrupted. */
-static int watch(const struct ctl *c, const struct command *command)
+/* As many connections as the terminal has room for now. */
+static void fit_screen(struct ctl *c)
+{
+    struct winsize size;
+    if (c->screen && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+        size.ws_row > SCREEN_EXTRA_ROWS && size.ws_row < PAGE_MAX)
+        snprintf(c->rows, sizeof c->rows, "%d", size.ws_row - SCREEN_EXTRA_ROWS);
+}
+
+static int watch_on(struct ctl *c, const struct command *command)
 {
     struct timespec pause = {.tv_sec = (time_t)(c->watch_ms / 1000),
                              .tv_nsec = (long)(c->watch_ms % 1000 * 1000000)};
     for (;;) {
-        if (isatty(STDOUT_FILENO) && !c->json)
-            fputs("\033[H\033[2J", stdout);
+        fit_screen(c);
         int status = ask(c, command);
         if (status)
             return status;
         nanosleep(&pause, NULL);
-        if (!isatty(STDOUT_FILENO) && !c->json)
+        if (!c->screen && !c->json)
             putchar('\n');
     }
 }
 
+/* Until it fails, or is interrupted. A screen is written at once, so that it is never seen empty.
+ */
+static int watch(struct ctl *c, const struct command *command)
+{
+    c->screen = isatty(STDOUT_FILENO) && !c->json;
+    char *room = c->screen ? malloc(SCREEN_BYTES) : NULL;
+    if (room)
+        setvbuf(stdout, room, _IOFBF, SCREEN_BYTES);
+    int status = watch_on(c, command);
+    if (room)
+        setvbuf(stdout, NULL, _IONBF, 0);
+    free(room);
+    return status;
+}
+
 int ctl_command(int argc, char *argv[])
 {
-    struct ctl c = {.watch_ms = WATCH_MS};
+    struct ctl c = {.watch_ms = WATCH_MS, .rows = "1000"};
     int status = read_words(&c, argc, argv);
     if (status)
         return status;
-    if (c.help) {
+    if (c.help || (c.n_words && strcmp(c.words[0], "help") == 0)) {
         fputs(help, stdout);
         return fflush(stdout) ? FAILED : DONE;
     }
@@ -402,11 +477,10 @@ int ctl_command(int argc, char *argv[])
     }
     const struct command *command = find_command(c.words[0]);
     if (!command)
-        return complain(
-            "unknown command \"%s\"; there are health, version, listeners, conns, kill, "
-            "reload, log and metrics",
-            c.words[0]);
+        return refuse_command(c.words[0]);
     status = check_options(&c, command);
+    if (!status)
+        status = check_times(&c);
     if (!status)
         status = check_operand(&c, command);
     if (!status)

@@ -12,42 +12,51 @@
 #include <unistd.h>
 
 #include "penstock/base/addr.h"
+#include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 
-enum { ANSWER_MAX = 128 << 20, READ_BYTES = 64 << 10 };
+enum { ANSWER_MAX = 128 << 20, READ_BYTES = 64 << 10, HOST_BYTES = 24 };
 
 /* --- the socket
  * ------------------------------------------------------------------------------------------- */
 
-static void set_patience(int fd, unsigned seconds)
+/* Lets what is called next on the socket wait no longer than until the deadline of the whole. */
+static int set_patience(int fd, uint64_t deadline_ns)
 {
-    struct timeval t = {.tv_sec = seconds};
+    uint64_t now = clock_now_ns();
+    if (now >= deadline_ns)
+        return -ETIMEDOUT;
+    uint64_t left_us = (deadline_ns - now + 999) / 1000; /* 0 would mean for ever */
+    struct timeval t = {.tv_sec = (time_t)(left_us / 1000000),
+                        .tv_usec = (suseconds_t)(left_us % 1000000)};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t); /* of connect(), too */
+    return 0;
 }
 
-static int open_socket(const struct sockaddr *sa, socklen_t len, unsigned patience_s)
+static int open_socket(const struct sockaddr *sa, socklen_t len, uint64_t deadline_ns)
 {
     int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    set_patience(fd, patience_s);
-    if (connect(fd, sa, len) == 0)
+    int err = set_patience(fd, deadline_ns);
+    if (!err && connect(fd, sa, len) == 0)
         return fd;
-    int err = errno == EINPROGRESS || errno == EAGAIN ? -ETIMEDOUT : -errno;
+    if (!err)
+        err = errno == EINPROGRESS || errno == EAGAIN ? -ETIMEDOUT : -errno;
     close(fd);
     return err;
 }
 
 /* A descriptor, or a negative error; -EINVAL when it is no such address. */
-static int connect_to(const struct endpoint *e, unsigned patience_s)
+static int connect_to(const struct endpoint *e, uint64_t deadline_ns)
 {
     struct sockaddr_un un;
     struct addr ip = e->ip;
     if (e->kind == ENDPOINT_UNIX) {
         socklen_t len = addr_unix(e->host, &un);
-        return len ? open_socket((struct sockaddr *)&un, len, patience_s) : -ENAMETOOLONG;
+        return len ? open_socket((struct sockaddr *)&un, len, deadline_ns) : -ENAMETOOLONG;
     }
     if (e->port != e->port_last)
         return -EINVAL;
@@ -56,32 +65,36 @@ static int connect_to(const struct endpoint *e, unsigned patience_s)
             return -EINVAL;
         addr_set_port(&ip, e->port);
     }
-    return open_socket(&ip.sa, addr_len(&ip), patience_s);
+    return open_socket(&ip.sa, addr_len(&ip), deadline_ns);
 }
 
 static int explain(const struct ctl_request *r, int err, char *why, size_t why_cap)
 {
-    const char *advice = "";
+    const char *text = err_text(err), *advice = "";
     if (err == -EINVAL)
-        advice = "; write unix:/run/penstock/admin.sock, 127.0.0.1:9180 or localhost:9180";
+        text = "no address of an admin; write unix:/run/penstock/admin.sock, 127.0.0.1:9180 or "
+               "localhost:9180";
+    else if (err == -EPROTO)
+        text = "what answers there is no admin of penstock, or it broke off";
+    else if (err == -ETIMEDOUT)
+        text = "no whole answer came in time; --max-wait TIME waits longer";
     else if (err == -ENOENT || err == -ECONNREFUSED)
         advice = " (is penstock running, with --admin? --admin ADDR tells ctl where)";
     else if (err == -EACCES || err == -EPERM)
         advice = " (the socket belongs to the user that penstock runs as)";
-    snprintf(why, why_cap, "%s: %s%s", r->admin,
-             err == -EINVAL ? "no address of an admin" : err_text(err), advice);
+    snprintf(why, why_cap, "%s: %s%s", r->admin, text, advice);
     return err;
 }
 
-static int open_admin(const struct ctl_request *r, char *host, size_t host_cap, char *why,
-                      size_t why_cap)
+static int open_admin(const struct ctl_request *r, uint64_t deadline_ns, char host[HOST_BYTES],
+                      char *why, size_t why_cap)
 {
     struct endpoint e;
     if (endpoint_parse(r->admin, ENDPOINT_DIAL, &e, why, why_cap))
         return -EINVAL;
-    int fd = connect_to(&e, r->patience_s);
+    int fd = connect_to(&e, deadline_ns);
     /* The one name that every admin goes by, however it was written here. */
-    snprintf(host, host_cap, e.kind == ENDPOINT_UNIX ? "localhost" : "localhost:%u", e.port);
+    snprintf(host, HOST_BYTES, e.kind == ENDPOINT_UNIX ? "localhost" : "localhost:%u", e.port);
     endpoint_deinit(&e);
     return fd < 0 ? explain(r, fd, why, why_cap) : fd;
 }
@@ -89,9 +102,12 @@ static int open_admin(const struct ctl_request *r, char *host, size_t host_cap, 
 /* --- request and answer
  * ------------------------------------------------------------------------------------ */
 
-static int send_all(int fd, const char *bytes, size_t n)
+static int send_all(int fd, const char *bytes, size_t n, uint64_t deadline_ns)
 {
     while (n) {
+        int err = set_patience(fd, deadline_ns);
+        if (err)
+            return err;
         ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR)
             continue;
@@ -103,7 +119,7 @@ static int send_all(int fd, const char *bytes, size_t n)
     return 0;
 }
 
-static int send_request(int fd, const struct ctl_request *r, const char *host)
+static int send_request(int fd, const struct ctl_request *r, const char *host, uint64_t deadline_ns)
 {
     char *text;
     int n = asprintf(&text, "%s %s HTTP/1.0\r\nHost: %s\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
@@ -111,18 +127,21 @@ static int send_request(int fd, const struct ctl_request *r, const char *host)
                      *r->token ? "\r\n" : "", strlen(r->body), r->body);
     if (n < 0)
         return -ENOMEM;
-    int err = send_all(fd, text, (size_t)n);
+    int err = send_all(fd, text, (size_t)n, deadline_ns);
     free(text);
     return err;
 }
 
 /* Reads to the end, and puts a zero behind it. */
-static int read_all(int fd, struct buf *in)
+static int read_all(int fd, struct buf *in, uint64_t deadline_ns)
 {
     for (;;) {
         char *room = buf_reserve(in, READ_BYTES);
         if (!room || buf_len(in) > ANSWER_MAX)
             return -ENOMEM;
+        int err = set_patience(fd, deadline_ns);
+        if (err)
+            return err;
         ssize_t n = recv(fd, room, READ_BYTES, 0);
         if (n < 0 && errno == EINTR)
             continue;
@@ -168,21 +187,19 @@ static int take_headers(struct ctl_answer *a)
 int ctl_ask(const struct ctl_request *r, struct ctl_answer *answer, char *why, size_t why_cap)
 {
     *answer = (struct ctl_answer){0};
-    char host[24];
-    int fd = open_admin(r, host, sizeof host, why, why_cap);
+    uint64_t deadline_ns = clock_now_ns() + r->patience_ms * 1000000;
+    char host[HOST_BYTES];
+    int fd = open_admin(r, deadline_ns, host, why, why_cap);
     if (fd < 0)
         return fd;
-    int err = send_request(fd, r, host);
+    int err = send_request(fd, r, host, deadline_ns);
     if (!err)
-        err = read_all(fd, &answer->body);
+        err = read_all(fd, &answer->body, deadline_ns);
     close(fd);
     if (!err)
         err = take_headers(answer);
     if (!err)
         return 0;
     buf_deinit(&answer->body);
-    snprintf(why, why_cap, "%s: %s", r->admin,
-             err == -EPROTO ? "what answers there is no admin of penstock, or it broke off"
-                            : err_text(err));
-    return err;
+    return explain(r, err, why, why_cap);
 }

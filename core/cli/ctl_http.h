@@ -3,6 +3,7 @@
 #define PENSTOCK_CORE_CLI_CTL_HTTP_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "penstock/base/buf.h"
 
@@ -12,9 +13,9 @@ struct ctl_request {
     const char *admin; /* "unix:/run/x", "127.0.0.1:9180", "localhost:9180" */
     const char *token; /* "": none */
     const char *method;
-    const char *path;    /* with its arguments, encoded */
-    const char *body;    /* "" without */
-    unsigned patience_s; /* for each step: connect, send, receive */
+    const char *path;     /* with its arguments, encoded */
+    const char *body;     /* "" without */
+    uint64_t patience_ms; /* from the connect to the end of the answer */
 };
 
 struct ctl_answer {

@@ -1,8 +1,9 @@
-/* Which option somebody meant who typed another word. */
+/* Which option or command somebody meant who typed another word. */
 #include <stdbool.h>
 #include <string.h>
 
 #include "penstock/cli/options.h"
+#include "suggest.h"
 
 enum { LONGEST = 40 };
 
@@ -72,17 +73,31 @@ static const struct option_spec *similar(const char *typed)
     return best;
 }
 
+const char *suggest_word(const char *typed, const char *const words[], size_t n)
+{
+    size_t len = strlen(typed);
+    const char *best = NULL;
+    unsigned best_distance = len > 4 ? 3 : 2;
+    if (len < 3 || len > LONGEST)
+        return NULL;
+    for (size_t i = 0; i < n; i++) {
+        bool begins = strncmp(words[i], typed, len) == 0;
+        unsigned d = begins ? 0 : distance(typed, words[i]);
+        if (d < best_distance) {
+            best = words[i];
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
 const char *options_nearest_command(const char *typed)
 {
     static const char *const commands[] = {"run", "check", "test", "ctl", "socks", "connect"};
-    size_t len = strlen(typed);
     /* No address is a word of small letters; and "-", a target, is none either. */
-    if (len < 3 || len > LONGEST || strspn(typed, "abcdefghijklmnopqrstuvwxyz") != len)
+    if (strspn(typed, "abcdefghijklmnopqrstuvwxyz") != strlen(typed))
         return NULL;
-    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
-        if (distance(typed, commands[i]) <= (len > 4 ? 2 : 1))
-            return commands[i];
-    return NULL;
+    return suggest_word(typed, commands, sizeof commands / sizeof commands[0]);
 }
 
 const char *options_nearest(const char *typed)

@@ -78,13 +78,13 @@ _penstock() {
     if [[ $line =~ ^[^[:space:]]+[[:space:]]+ctl($|[[:space:]]) ]]; then
         case $prev in
         --token-file) _penstock_files ;;
-        --listener | --client | --tag | --min-age | --after | --limit) ;;
+        --listener | --client | --tag | --min-age | --after | --limit | --max-wait) ;;
         --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
         log) _penstock_words "error warn info debug" ;;
         *)
             if [[ $cur == -* ]]; then
                 _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
-                    --json --watch --help"
+                    --max-wait --json --watch --help"
             else
                 _penstock_words "health version listeners conns kill reload log metrics"
             fi

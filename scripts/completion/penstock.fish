@@ -86,4 +86,4 @@ complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_
 
 # So has penstock ctl.
 complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill reload log metrics'
-complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --json --watch --token-file'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --json --watch --max-wait --token-file'

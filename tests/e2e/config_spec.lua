@@ -1,5 +1,6 @@
 -- Configuration in Lua: what ps.listen{} and ps.options{} say is what is served, and mistakes are told where they are.
 local e2e = require "tests.e2e.support.case"
+local sockets = require "tests.e2e.support.sockets"
 local case, sys = e2e.case, e2e.sys
 
 local function config(t, text, ...)
@@ -155,16 +156,25 @@ describe("penstock run:", function()
     local server = t:listen()
     local p = t:penstock { "run", config(t, [[
       ps.listen { bind = "127.0.0.1:0", to = %q, bind_source = "127.0.0.2", keepalive = "30s", nodelay = false,
-        rcvbuf = "64K", sndbuf = "64K", backlog = 7, mode = "copy",
+        rcvbuf = "50K", sndbuf = "40K", backlog = 7, mode = "copy",
         policy = { close = function(conn) conn:tag("mode", conn.mode.up) end } }
       ps.listen { bind = "127.0.0.1:0", to = %q }
     ]], server.address, server.address) }
     local want = { { "^127%.0%.0%.2:", "02" }, { "^127%.0%.0%.1:", "00" } }
+    local most = tonumber(sys.read_file "/proc/sys/net/core/somaxconn")
+    local function expect_set(first, from, to)
+      local got = sockets.find(p, from, to)
+      assert.same({ first, first, not first }, { got.rcvbuf == 51200, got.sndbuf == 40960, got.nodelay })
+      return got
+    end
     for i, address in ipairs(p.addresses) do
       local client, upstream = t:connect(address), t:accept(server)
       client:send "x"
       upstream:expect "x"
       assert.matches(want[i][1], upstream.from)
+      expect_set(i == 1, address, client.own)
+      expect_set(i == 1, upstream.from, server.address)
+      assert.equal(i == 1 and 7 or math.min(4096, most), expect_set(i == 1, address).backlog)
       local port = tonumber(upstream.from:match ":(%d+)$")
       assert.is_true(sys.wait_until(function() return timer_of(port, server.port) == want[i][2] end))
       client:finish()

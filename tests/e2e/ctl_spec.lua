@@ -1,7 +1,7 @@
 -- penstock ctl: what an operator sees and does from a terminal.
 local e2e = require "tests.e2e.support.case"
 local cjson = require "cjson"
-local case = e2e.case
+local case, sys = e2e.case, e2e.sys
 
 -- penstock with an admin on a UNIX socket, and a function that runs ctl on it: status, error text, output.
 local function start(t, args)
@@ -121,6 +121,23 @@ describe("penstock ctl shows", function()
   end)
 end)
 
+describe("penstock ctl --watch on a terminal", function()
+  case("writes each screen over the one before, and no more connections than it has lines for", function(t)
+    local server = t:listen()
+    local p, _, at = start(t, { "127.0.0.1:0", server.address })
+    for _ = 1, 10 do t:expect_echo(p, server) end
+    local command = ("stty rows 10; %s ctl --admin %s conns --watch=100ms"):format(os.getenv "PENSTOCK", at)
+    local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+    local screen = terminal:wait_for("out", "\27%[H\27%[2J([^\27]+)\27%[H\27%[2J   ID")
+    local lines = {}
+    for line in screen:gmatch "[^\r\n]+" do lines[#lines + 1] = line end
+    assert.equal(9, #lines, screen)
+    assert.matches("^   ID CLIENT", lines[1])
+    assert.matches("^    7 ", lines[8])
+    assert.equal("there are more: --after 7", lines[9])
+  end)
+end)
+
 describe("penstock ctl does", function()
   case("kill by id and by filter, and says when nothing was killed", function(t)
     local server = t:listen()
@@ -198,8 +215,12 @@ describe("penstock ctl refuses", function()
       assert.matches(pattern, err)
     end
     refused "usage: penstock ctl"
-    refused('unknown command "con"; there are health', "con")
-    refused("unknown option %-%-listner", "conns", "--listner", "x")
+    refused('unknown command "con"; did you mean "conns"%?', "con")
+    refused('unknown command "listner"; did you mean "listeners"%?', "listner")
+    refused('unknown command "x"; penstock ctl %-%-help lists them', "x")
+    refused("unknown option %-%-listner; did you mean %-%-listener%?", "conns", "--listner", "x")
+    refused("unknown option %-%-listner=x; did you mean %-%-listener%?", "conns", "--listner=x")
+    refused("unknown option %-%-colour; penstock ctl %-%-help lists them", "conns", "--colour")
     refused("%-%-min%-age needs a time", "conns", "--min-age")
     refused("version has no %-%-tag", "version", "--tag", "x")
     refused("conns has no %-%-all", "conns", "--all")
@@ -213,10 +234,15 @@ describe("penstock ctl refuses", function()
     refused('"x" is one word too many', "health", "x")
     refused("log needs a level", "log")
     refused("%-%-watch is a time", "conns", "--watch=0")
+    refused("%-%-max%-wait is a time", "conns", "--max-wait", "0")
+    refused("%-%-max%-wait is a time", "health", "--max-wait", "soon")
     refused("%-%-json takes no value", "conns", "--json=1")
-    local status, _, out = t:run { "ctl", "--help" }
-    assert.equal(0, status)
-    assert.matches("^usage: penstock ctl", out)
+    for _, words in ipairs { { "--help" }, { "help" }, { "kill", "--help" } } do
+      local status, _, out = t:run { "ctl", unpack(words) }
+      assert.equal(0, status)
+      assert.matches("^usage: penstock ctl", out)
+      expect_narrow(out)
+    end
   end)
 
   case("what is no admin, and says so", function(t)
@@ -239,6 +265,31 @@ describe("penstock ctl refuses", function()
       peer:finish()
       assert.equal(1, ctl:wait())
       assert.matches("no admin of penstock, or it broke off", ctl.err)
+    end
+  end)
+
+  case("what speaks HTTP but is no admin, and says so", function(t)
+    local server = t:listen()
+    local ctl = t:start { "ctl", "--admin", server.address, "conns" }
+    local peer = server:accept()
+    peer:expect "GET /v1/connections"
+    peer:send("HTTP/1.1 404 Not Found\r\n\r\n<html>nginx</html>"):finish()
+    assert.equal(1, ctl:wait())
+    assert.equal("penstock ctl: status 404, from what is no admin of penstock\n", ctl.err)
+  end)
+
+  case("to wait longer than --max-wait, however much comes meanwhile", function(t)
+    local server = t:listen()
+    for _, beginning in ipairs { "", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" } do
+      local ctl = t:start { "ctl", "--admin", server.address, "--max-wait", "200ms", "conns" }
+      local peer = server:accept():offer(beginning)
+      local ended = sys.wait_until(function()
+        peer:offer "x"
+        return ctl:wait(0)
+      end)
+      peer:close()
+      assert.equal(1, ended)
+      assert.matches("no whole answer came in time; %-%-max%-wait TIME waits longer", ctl.err)
     end
   end)
 

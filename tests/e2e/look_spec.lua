@@ -2,6 +2,7 @@
 local e2e = require "tests.e2e.support.case"
 local case = e2e.case
 local scripted = require "tests.e2e.support.scripted"
+local sockets = require "tests.e2e.support.sockets"
 
 local function u16(n) return string.char(math.floor(n / 256), n % 256) end
 
@@ -44,19 +45,23 @@ local function expect_all(t, p, server, client, bytes)
 end
 
 describe("conn:nodelay:", function()
-  case("sets both sides while they are connected, and refuses other words", function(t)
-    local p, server = scripted.start(t, [[
-      return { connected = function(conn)
-        conn:tag("set", tostring(conn:nodelay("client", false)) .. tostring(conn:nodelay("upstream", true)))
-        conn:tag("wrong", tostring(pcall(conn.nodelay, conn, "peer", true)))
-      end }]])
-    local client, upstream = t:expect_echo(p, server)
-    client:finish()
-    upstream:finish()
-    client:expect_eof()
-    local line = p:access()
-    assert.equal("truetrue", line.set)
-    assert.equal("false", line.wrong)
+  case("sets each side while it is connected, and refuses other words", function(t)
+    for _, on in ipairs { true, false } do
+      local p, server = scripted.start(t, ([[
+        return { connected = function(conn)
+          conn:tag("set", tostring(conn:nodelay("client", %s)) .. tostring(conn:nodelay("upstream", %s)))
+          conn:tag("wrong", tostring(pcall(conn.nodelay, conn, "peer", true)))
+        end }]]):format(on, on), { args = { on and "--no-nodelay" or "--nodelay" } })
+      local client, upstream = t:expect_echo(p, server)
+      assert.equal(on, sockets.find(p, p.address, client.own).nodelay)
+      assert.equal(on, sockets.find(p, upstream.from, server.address).nodelay)
+      client:finish()
+      upstream:finish()
+      client:expect_eof()
+      local line = p:access()
+      assert.equal("truetrue", line.set)
+      assert.equal("false", line.wrong)
+    end
   end)
 end)
 

@@ -36,6 +36,7 @@ describe("TLS with upstreams", function()
     local p, server = start(t, { "--tls", "--tls-ca", ca.cert })
     local client, upstream = pair(t, p, server, cert)
     assert.equal("localhost", upstream:sni())
+    assert.is_nil(upstream.offered)
     client:send("ping"):finish()
     upstream:expect("ping"):expect_end "close_notify"
     upstream:send("pong"):goodbye(true)
@@ -95,13 +96,31 @@ describe("TLS with upstreams", function()
     upstream:expect "x"
   end)
 
-  case("shows a certificate to upstreams that ask for one, and offers protocols", function(t)
+  case("shows a certificate to upstreams that ask for one", function(t)
     local ca = tls.ca(t:folder(), "ca")
     local cert, ours = tls.certificate(t:folder(), "db", { ca = ca }), tls.certificate(t:folder(), "us", { ca = ca })
-    local p, server = start(t, { "--tls", "--tls-ca", ca.cert, "--tls-dial-cert", ours.cert, "--tls-dial-key", ours.key,
-      "--tls-dial-alpn", "postgresql" })
+    local p, server = start(t, { "--tls", "--tls-ca", ca.cert, "--tls-dial-cert", ours.cert, "--tls-dial-key",
+      ours.key })
     local _, upstream = pair(t, p, server, { cert = cert.cert, key = cert.key, ca = ca.cert, require = true })
     assert.equal("/CN=us", upstream:subject())
+  end)
+
+  case("offers protocols in their order, takes the one that the upstream chooses, and goes on without one", function(t)
+    local cert = tls.certificate(t:folder(), "db")
+    local script = t:file("p.lua", [[return { connected = function(conn)
+      conn:tag("alpn", tostring(conn.upstream.tls.alpn)) end }]])
+    local p, server = start(t, { "-p", script, "--tls", "--tls-ca", cert.cert, "--tls-dial-alpn", "one,two,three" })
+    for i, chosen in ipairs { "two", "one", "nil" } do
+      local options = { cert = cert.cert, key = cert.key, alpn = chosen ~= "nil" and { "none", chosen } or nil }
+      local client, upstream = pair(t, p, server, options)
+      assert.same({ "one", "two", "three" }, upstream.offered)
+      assert.equal(chosen, tostring(upstream:alpn()))
+      client:close()
+      upstream.socket:close()
+      p:expect_end({ alpn = chosen }, i)
+    end
+    expect_refusal(t, p, server, { cert = cert.cert, key = cert.key, alpn = { "none" } },
+      "[^\n]*no application protocol", 4)
   end)
 
   case("resumes sessions", function(t)

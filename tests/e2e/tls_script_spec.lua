@@ -128,19 +128,20 @@ describe("TLS in policies", function()
         end,
         connected = function(conn)
           local t = conn.upstream.tls
-          conn:tag("tls", t.version .. "/" .. t.peer.subject .. "/" .. t.peer.names[1])
+          conn:tag("tls", t.version .. "/" .. t.peer.subject .. "/" .. t.peer.names[1] .. "/" .. t.alpn)
         end }]], { "127.0.0.1:0", "-" }, { TO = server.address, CA = ca.cert, US = us.cert, USK = us.key })
     for _ = 1, 3 do
       local client = t:connect(p)
-      local upstream = tls.server(t:accept(server), { cert = cert.cert, key = cert.key, ca = ca.cert, require = true })
-      upstream:handshake()
-      assert.same({ "localhost", "/CN=us" }, { upstream:sni(), upstream:subject() })
+      local upstream = tls.server(t:accept(server),
+        { cert = cert.cert, key = cert.key, ca = ca.cert, require = true, alpn = { "b" } }):handshake()
+      assert.same({ "localhost", "/CN=us", "b" }, { upstream:sni(), upstream:subject(), upstream:alpn() })
+      assert.same({ "a", "b" }, upstream.offered)
       client:send "x"
       upstream:expect "x"
       client:close()
       upstream.socket:close()
     end
-    assert.equal("TLSv1.3/CN=db/DNS:db", p:access().tls)
+    assert.equal("TLSv1.3/CN=db/DNS:db/b", p:access().tls)
   end)
 
   case("speaks TLS with the proxies of a destination", function(t)
@@ -170,7 +171,8 @@ describe("TLS in policies", function()
         local first = client:line()
         upstream:write "STARTTLS\r\n"
         assert(upstream:line() == "220 go")
-        assert(conn:starttls("upstream", { ca = "$C" }))
+        assert(conn:starttls("upstream", { ca = "$C", alpn = { "x", "esmtp" } }))
+        conn:tag("alpn", conn.upstream.tls.alpn)
         upstream:write(first, " over TLS\r\n")
         conn:tag("both", conn.tls.version .. "/" .. conn.upstream.tls.version)
       end }]], { "127.0.0.1:0", "localhost:" .. server.port }, { C = cert.cert, K = cert.key })
@@ -181,14 +183,15 @@ describe("TLS in policies", function()
     client:send "EHLO\r\n"
     local upstream_socket = t:accept(server)
     upstream_socket:expect("STARTTLS\r\n"):send "220 go\r\n"
-    local upstream = tls.server(upstream_socket, cert):handshake()
+    local upstream = tls.server(upstream_socket, { cert = cert.cert, key = cert.key, alpn = { "esmtp" } }):handshake()
+    assert.same({ "x", "esmtp" }, upstream.offered)
     upstream:expect "EHLO over TLS\r\n"
     client:send(support.bulk.text(0, 200000))
     upstream:expect(support.bulk.text(0, 200000))
     upstream:send("bye"):goodbye(true)
     client:expect("bye"):expect_end "close_notify"
     client:goodbye(true)
-    p:expect_end { reason = "eof", both = "TLSv1.3/TLSv1.3" }
+    p:expect_end { reason = "eof", both = "TLSv1.3/TLSv1.3", alpn = "esmtp" }
   end)
 
   case("refuses bytes that were sent before TLS began", function(t)
@@ -227,7 +230,7 @@ describe("TLS in policies", function()
         local ok, why, detail = plain:sslhandshake(nil, "localhost")
         client:write(tostring(ok), " ", why, " ", detail, "\n")
         plain:close()
-        local s = assert(ps.tcp.connect({ "localhost:$PORT", tls = { ca = "$C" } }))
+        local s = assert(ps.tcp.connect({ "localhost:$PORT", tls = { ca = "$C", alpn = { "y", "z" } } }))
         s:write "direct\n"
         client:write(s:line(), "\n")
         s:close()
@@ -245,6 +248,7 @@ describe("TLS in policies", function()
     local client = t:connect(p)
     tls.server(t:accept(server), cert):try_handshake()
     local direct = tls.server(t:accept(server), cert):handshake()
+    assert.same({ "y", "z" }, direct.offered)
     direct:expect("direct\n"):send "one\n"
     direct:expect_end "close_notify"
     local later = tls.server(t:accept(server), cert):handshake()

@@ -5,19 +5,22 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 from . import proc, tls
 from .loads import GIB, LINE_BYTES, MIB
-from .peer import HERE, Job
+from .peer import HERE, Job, admin_path
 
 LISTEN_SECONDS = 10
 SPARE_SECONDS = 60       # for set-up, drain and slow forwarders, above what is measured
 IDLE_SETTLE_SECONDS = 0.3
 IDLE_SETTLE_TIMES = 10
+SCRAPER = os.path.join(HERE, "runner", "scrape.py")
 QUIESCE_SECONDS = 0.01   # what was under way when the load stood still
 STARTS = 3
+SCRAPE_LATE_SECONDS = 0.1  # it shares the load's core
 
 
 class Failed(Exception):
@@ -129,7 +132,41 @@ def _settled_pss(forwarder):
     return proc.pss_bytes(forwarder.pid)
 
 
-def _drive(generator, forwarder, load, connections, pss_before, deadline):
+class _Scraper:
+    """Of an admin, while the load runs; without one it does nothing."""
+
+    def __init__(self, peer, directory, load, options, machine):
+        self.process = None
+        self.connections = load.aside
+        self.first_seconds = min(0.5, load.seconds(options) / 2)
+        if peer.has_admin:
+            self.process = proc.Process([sys.executable, SCRAPER, admin_path(directory), str(self.first_seconds)],
+                                        machine.load_cpu, pipes=True)
+
+    def begin(self):
+        if self.process:
+            _go_on(self.process)
+
+    def end(self, seconds, deadline):
+        """What it adds to the figures of so many seconds."""
+        if not self.process:
+            return {}
+        _go_on(self.process)
+        told = json.loads(_readline(self.process, deadline))
+        if "error" in told:
+            raise Failed("the scraper: " + told["error"])
+        due = int(seconds - self.first_seconds - SCRAPE_LATE_SECONDS) + 1
+        if told["times"] < due or not told["metrics"] or told["connections"] < self.connections:
+            raise Failed(f"scraped {told['times']} times in {seconds:.1f} s, with {told['metrics']} metrics and "
+                         f"{told['connections']} connections")
+        return {"scrapes": told["times"]}
+
+    def stop(self):
+        if self.process:
+            self.process.stop()
+
+
+def _drive(generator, forwarder, load, connections, pss_before, scraper, deadline):
     """The measured part: the forwarder's figures are read while the load stands still."""
     def sample():
         time.sleep(QUIESCE_SECONDS)
@@ -141,10 +178,18 @@ def _drive(generator, forwarder, load, connections, pss_before, deadline):
         if load.mode == "idle":
             extra["pss_bytes_per_connection"] = (_settled_pss(forwarder) - pss_before) / connections
         before = sample()
+        main_before = proc.main_thread_cpu_seconds(forwarder.pid) if load.aside else 0
+        scraper.begin()
+        began = time.monotonic()
         _go_on(generator)
         line = _readline(generator, deadline)
     if line == "done":
+        seconds = time.monotonic() - began
+        extra.update(scraper.end(seconds, deadline))
         cpu = sample() - before
+        if load.aside:
+            used = proc.main_thread_cpu_seconds(forwarder.pid) - main_before
+            extra["main_thread_ms_per_s"] = used * 1e3 / seconds
         _go_on(generator)
         line = _readline(generator, deadline)
     result = json.loads(line)
@@ -169,9 +214,25 @@ def _tls_arguments(load, peer, credentials):
     return arguments
 
 
+def _hold_aside(load, port, listener, machine, deadline):
+    """Opens connections that stay open until it is stopped."""
+    process = proc.Process([machine.load_binary, "idle", "-c", str(load.aside), "-w", "0", "-t", str(port),
+                            "-f", str(listener.fileno())],
+                           machine.load_cpu, pipes=True, pass_fds=[listener.fileno()])
+    try:
+        line = _readline(process, deadline)
+        if line != "ready":
+            raise Failed("connections aside: " + json.loads(line)["error"])
+    except Failed:
+        process.stop()
+        raise
+    return process
+
+
 def _run_load(load, peer, machine, options, directory, log):
-    forwarder = generator = None
+    forwarder = generator = aside = scraper = None
     listener = _listen()
+    aside_listener = _listen() if load.aside else None
     credentials = tls.Credentials(directory) if load.tls else None
     try:
         backend = port = listener.getsockname()[1]
@@ -179,27 +240,38 @@ def _run_load(load, peer, machine, options, directory, log):
         if peer.name != "direct":
             port = proc.free_port(machine.rng)
             script = load.script if peer.name.startswith("penstock") else load.counterpart
-            forwarder = _start_forwarder(peer, Job(directory, port, backend, script, load.tls, credentials),
-                                         machine, log)
+            job = Job(directory, port, backend, script, load.tls, credentials)
+            if load.aside:
+                job.aside = proc.free_port(machine.rng), aside_listener.getsockname()[1]
+            forwarder = _start_forwarder(peer, job, machine, log)
             if load.mode == "idle":
                 pss_before = _settled_pss(forwarder)
+        deadline = time.monotonic() + load.seconds(options) + options.warm + SPARE_SECONDS
+        if load.aside:
+            aside = _hold_aside(load, job.aside[0], aside_listener, machine, deadline)
+        scraper = _Scraper(peer, directory, load, options, machine)
         arguments, connections = load.arguments(options, peer)
         arguments += _tls_arguments(load, peer, credentials)
         generator = proc.Process([machine.load_binary, *arguments, "-t", str(port), "-f", str(listener.fileno())],
                                  machine.load_cpu, pipes=True, pass_fds=[listener.fileno()])
         listener.close()
-        deadline = time.monotonic() + options.seconds + options.warm + SPARE_SECONDS
         try:
-            return _drive(generator, forwarder, load, connections, pss_before, deadline)
+            return _drive(generator, forwarder, load, connections, pss_before, scraper, deadline)
         except Failed as failure:
             dead = " and the forwarder has ended" if forwarder and not forwarder.alive() else ""
             raise Failed(f"{failure}{dead}{_last_words(log, directory)}") from None
     finally:
         listener.close()
+        if aside_listener:
+            aside_listener.close()
+        if scraper:
+            scraper.stop()
         # The generator resets what is left and goes first, so that no end of the forwarder waits in TIME_WAIT.
         if generator:
             _finish(generator)
             generator.stop()
+        if aside:
+            aside.stop()
         if forwarder:
             forwarder.stop()
 

@@ -37,7 +37,7 @@ PAYLOADS = {"lines": "-l", "unanswered": "-u"}
 
 class Load:
     def __init__(self, name, group, title, figures, mode=None, connections=1, size=64, script=None, counterpart=None,
-                 payload=None, peers=None, side=None, resumes=False):
+                 payload=None, peers=None, side=None, resumes=False, aside=0, least_seconds=0):
         self.name = name
         self.group = group
         self.title = title
@@ -51,6 +51,8 @@ class Load:
         self.peers = peers         # None: every peer that has the group, or the side of TLS
         self.tls = side            # where it is encrypted: None, or a side, of tls.py
         self.resumes = resumes     # TLS sessions
+        self.aside = aside         # connections that stay open beside it, without a byte
+        self.least_seconds = least_seconds  # of the measured time, whatever --seconds says; not with --quick
 
     def takes(self, peer):
         if self.peers is not None:
@@ -59,14 +61,17 @@ class Load:
             return False
         return self.tls in peer.tls if self.tls else self.group in peer.groups
 
+    def seconds(self, options):
+        return options.seconds if options.quick else max(options.seconds, self.least_seconds)
+
     def arguments(self, options, peer):
         """The load generator's, without ports."""
         connections = self.connections
         if self.mode == "idle":
             connections = min(connections if not options.quick else 500, peer.idle_most)
         arguments = [self.mode, "-c", str(connections), "-s", str(self.size),
-                     "-w", str(int(options.warm * 1000)), "-d", str(int(options.seconds * 1000))]
-        if self.mode == "churn":
+                     "-w", str(int(options.warm * 1000)), "-d", str(int(self.seconds(options) * 1000))]
+        if self.mode == "churn" and not self.least_seconds:
             arguments += ["-n", "30000"]
         if self.payload in PAYLOADS:
             arguments.append(PAYLOADS[self.payload])
@@ -112,6 +117,18 @@ def _tls_loads(bulk, rr):
     return loads
 
 
+def _admin_loads(bulk, rr, churn):
+    """The same without and with an admin that is scraped each second."""
+    beside = {"aside": 1000, "least_seconds": 5}
+    return [
+        Load("admin-up", "admin", "bulk up × 4", bulk, "up", 4, **beside),
+        Load("admin-down", "admin", "bulk down × 4", bulk, "down", 4, **beside),
+        Load("admin-rr", "admin", "64 B × 64", rr, "rr", 64, **beside),
+        Load("admin-churn", "admin", "churn, 64 at once", churn, "churn", 64, **beside),
+        Load("admin-idle", "admin", "no load", [IDLE_CPU], "idle", 1, **beside),
+    ]
+
+
 def all_loads():
     loads = []
     bulk = [CPU_GIB, GBIT]
@@ -122,11 +139,12 @@ def all_loads():
     for size, label in ((64, "64 B"), (16384, "16 KiB")):
         for n in ((1, 64, 1000) if size == 64 else (64,)):
             loads.append(Load(f"rr-{size}-{n}", "rr", f"{label} × {n}", rr, "rr", n, size))
+    churn = [CPU_CONNECTION, PER_SECOND, P50, P99]
     for n in (32, 64):
-        loads.append(Load(f"churn-{n}", "churn", f"churn, {n} at once", [CPU_CONNECTION, PER_SECOND, P50, P99],
-                          "churn", n))
+        loads.append(Load(f"churn-{n}", "churn", f"churn, {n} at once", churn, "churn", n))
     loads.append(Load("idle", "idle", "idle", [PSS, IDLE_CPU, CONNECTIONS], "idle", 5000))
     loads += _tls_loads(bulk, rr)
+    loads += _admin_loads(bulk, rr, churn)
     scripted = ["penstock-policy", "haproxy-lua", "nginx-njs", "haproxy-lua-default", "nginx-njs-default"]
     loads.append(Load("pass-rr", "script", "pass, 64 B × 64", rr, "rr", 64, script="pass",
                       peers=scripted + ["penstock"]))
@@ -147,6 +165,7 @@ GROUPS = {
     "churn": "Churn",
     "idle": "Idle connections",
     "tls": "TLS",
+    "admin": "Admin, scraped each second",
     "script": "Policies in Lua and JavaScript",
     "start": "Start",
 }
@@ -205,6 +224,10 @@ def all_goals():
         Goal("churn 32, 64: CPU/connection", ["churn-32", "churn-64"], plain, 0.95),
         Goal("idle: PSS/connection", ["idle"], ["haproxy"], 0.25),
         *_tls_goals(),
+        Goal("admin scraped: CPU of bulk up, down, 64 B, churn",
+             ["admin-up", "admin-down", "admin-rr", "admin-churn"], ["penstock"], 1.02, "penstock-admin"),
+        Goal("admin scraped, no load: CPU more", ["admin-idle"], ["penstock"], 20, "penstock-admin", unit=" ms/s",
+             more=True),
         *_script_goals(),
         Goal("start until the first echo", ["start"], [], 10, key="start_ms", unit=" ms"),
         Goal("private memory after it", ["start"], [], 3, key="private_mib", unit=" MiB"),

@@ -20,16 +20,22 @@ def first_line(command, pattern):
     return match.group(1) if match else "?"
 
 
+def admin_path(directory):
+    """Where penstock's admin listens in a run's directory."""
+    return os.path.join(directory, "admin.sock")
+
+
 class Job:
     """What a peer needs to know to be started once."""
 
-    def __init__(self, directory, port, backend, script=None, tls=None, credentials=None):
+    def __init__(self, directory, port, backend, script=None, tls=None, credentials=None, aside=None):
         self.directory = directory
         self.port = port
         self.backend = backend
         self.script = script  # None, or a name in policies/ or peers/
         self.tls = tls        # None, or a side, of tls.py
         self.credentials = credentials
+        self.aside = aside    # None, or port and backend of a second pair, for connections that only stay open
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)
@@ -44,6 +50,7 @@ class Peer:
     tls = frozenset()     # the sides, of tls.py, on which it speaks TLS
     idle_most = 1 << 30   # connections of the idle load: fewer where each is a process or thread
     has_policy = False
+    has_admin = False     # penstock's, which is scraped meanwhile
 
     def __init__(self, name, context):
         self.name = name

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from . import tls
-from .peer import PEERS_DIR, PLAIN, POLICIES_DIR, Peer, first_line
+from .peer import PEERS_DIR, PLAIN, POLICIES_DIR, Peer, admin_path, first_line
 
 
 class Direct(Peer):
@@ -23,18 +23,22 @@ class Direct(Peer):
 class Penstock(Peer):
     title = "penstock"
 
-    def __init__(self, name, context, mode=None, with_policy=False):
+    def __init__(self, name, context, mode=None, with_policy=False, with_admin=False):
         super().__init__(name, context)
         self.mode = mode
         self.has_policy = with_policy
+        self.has_admin = with_admin
         if mode:
             self.title = f"penstock --mode {mode}"
             self.groups = {"bulk", "rr", "churn", "idle"}
         elif with_policy:
             self.title = "penstock with policy"
             self.groups = {"script"}
+        elif with_admin:
+            self.title = "penstock, admin scraped"
+            self.groups = {"admin"}
         else:
-            self.groups = PLAIN | {"script"}
+            self.groups = PLAIN | {"script", "admin"}
             self.tls = {tls.ACCEPT, tls.DIAL}
 
     def binary(self):
@@ -49,6 +53,8 @@ class Penstock(Peer):
         command = [self.context.penstock, "--access-log", "off", "--workers", "1"]
         if self.mode:
             command += ["--mode", self.mode]
+        if self.has_admin:
+            command += ["--admin", "unix:" + admin_path(job.directory)]
         if self.has_policy and job.script:
             command += ["-p", os.path.join(POLICIES_DIR, job.script + ".lua")]
             command = ["env", f"PENSTOCK_BENCH_BACKEND=127.0.0.1:{job.backend}", *command]
@@ -56,7 +62,9 @@ class Penstock(Peer):
             command += ["--tls-cert", job.credentials.certificate, "--tls-key", job.credentials.key]
         elif job.tls == tls.DIAL:
             command += ["--tls", "--tls-ca", job.credentials.certificate, "--tls-name", tls.NAME]
-        return command + [f"127.0.0.1:{job.port}", f"127.0.0.1:{job.backend}"]
+        for port, backend in [(job.port, job.backend), *([job.aside] if job.aside else [])]:
+            command += [f"127.0.0.1:{port}", f"127.0.0.1:{backend}"]
+        return command
 
     def version(self):
         return first_line([self.context.penstock, "--version"], r"(\d+\.\d+\.\d+\S*)")
@@ -317,6 +325,7 @@ def all_peers(context):
         Go("go", context),
         Python("python", context),
         Penstock("penstock-policy", context, with_policy=True),
+        Penstock("penstock-admin", context, with_admin=True),
         # As nginx's 64k: the cost of a chunk's hook is spread over as much data.
         Haproxy("haproxy-lua", context, lua=True, buffer_bytes=65536),
         Nginx("nginx-njs", context, js=True),

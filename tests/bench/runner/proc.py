@@ -156,6 +156,15 @@ def cpu_seconds(root):
     return total
 
 
+def main_thread_cpu_seconds(pid):
+    """0 where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/schedstat") as file:
+            return int(file.read().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def _rollup(pid, names):
     """Bytes."""
     total = 0

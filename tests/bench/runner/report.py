@@ -1,10 +1,11 @@
 """The Markdown: facts of the machine, one table a group, the goals."""
+import math
 import os
 import platform
 import statistics
 import time
 
-from .loads import GROUPS, all_goals, all_loads
+from .loads import GROUPS, IDLE_CPU, all_goals, all_loads
 
 COMPARED = {load.name: load.figures[0].key for load in all_loads()}
 
@@ -29,10 +30,10 @@ class Results:
         mine = self.records.get((load_name, subject), {})
         theirs = self.records.get((load_name, other), {})
         return [(mine[n][key], theirs[n][key]) for n in sorted(mine)
-                if n in theirs and mine[n].get(key) is not None and theirs[n].get(key)]
+                if n in theirs and mine[n].get(key) is not None and theirs[n].get(key) is not None]
 
     def ratios(self, load_name, subject, other, key):
-        return [mine / theirs for mine, theirs in self.pairs(load_name, subject, other, key)]
+        return [mine / theirs for mine, theirs in self.pairs(load_name, subject, other, key) if theirs]
 
     def differences(self, load_name, subject, other, key):
         return [mine - theirs for mine, theirs in self.pairs(load_name, subject, other, key)]
@@ -48,13 +49,29 @@ def number(value):
     return f"{value:.2f}" if size >= 0.1 or size == 0 else f"{value:.3f}"
 
 
-def spread(values):
+def ratio(value):
+    """Near 1 to a thousandth: some goals are about hundredths."""
+    return f"{value:.3f}" if 0.9 <= value <= 1.1 else number(value)
+
+
+def spread(values, show=number):
     if not values:
         return "–"
-    middle = number(statistics.median(values))
+    middle = show(statistics.median(values))
     if len(values) == 1:
         return middle
-    return f"{middle} ({number(min(values))}–{number(max(values))})"
+    return f"{middle} ({show(min(values))}–{show(max(values))})"
+
+
+def median_interval(values):
+    """The two values between which the true median lies with 95 %, whatever the distribution; None for too few. They
+    are as many from each end as a coin that is thrown for each value falls on one side with 2.5 % at most."""
+    values, n = sorted(values), len(values)
+    tail, skipped = 0.0, -1
+    while tail + math.comb(n, skipped + 1) / 2 ** n <= 0.025:
+        skipped += 1
+        tail += math.comb(n, skipped) / 2 ** n
+    return (values[skipped], values[n - 1 - skipped]) if skipped >= 0 else None
 
 
 def _cpu_model():
@@ -116,6 +133,8 @@ def _table(rows):
 
 def _subject(load, options):
     """Whose ratio to the others is shown."""
+    if load.group == "admin" and options.subject == "penstock":
+        return "penstock-admin"
     if load.group == "script" and options.subject == "penstock":
         return "penstock-policy"
     return options.subject
@@ -123,7 +142,7 @@ def _subject(load, options):
 
 def _group_table(loads, peers, results, options):
     figures = loads[0].figures
-    rows = [["load", "forwarder", figures[0].title, f"{options.subject} ÷ it",
+    rows = [["load", "forwarder", figures[0].title, f"{_subject(loads[0], options)} ÷ it",
              *(figure.title for figure in figures[1:]), "runs"]]
     for load in loads:
         for peer in peers:
@@ -131,10 +150,11 @@ def _group_table(loads, peers, results, options):
             if key not in results.records:
                 continue
             subject = _subject(load, options)
-            ratio = "" if peer.name == subject else spread(
-                results.ratios(load.name, subject, peer.name, load.figures[0].key))
+            # What does nothing has no CPU time to form a ratio with.
+            compared = "" if peer.name == subject or figures[0] is IDLE_CPU else spread(
+                results.ratios(load.name, subject, peer.name, load.figures[0].key), ratio)
             cells = [spread(results.values(*key, figure.key)) for figure in figures]
-            rows.append([load.title, peer.title, cells[0], ratio, *cells[1:],
+            rows.append([load.title, peer.title, cells[0], compared, *cells[1:],
                          str(len(results.records[key]))])
     return [*_table(rows), ""] if len(rows) > 1 else []
 
@@ -145,7 +165,28 @@ def _group(group, loads, peers, results, options):
     for figures in dict.fromkeys(tuple(load.figures) for load in loads):
         alike = [load for load in loads if tuple(load.figures) == figures]
         lines += _group_table(alike, peers, results, options)
+    if group == "admin":
+        lines += _admin_cost(loads, results)
     return [f"### {GROUPS[group]}", "", *lines] if lines else []
+
+
+def _admin_cost(loads, results):
+    """What the admin costs, with how sure that is."""
+    rows = [["load", "penstock-admin ÷ penstock", "95 % interval of the median", "main thread without, CPU ms/s",
+             "with", "scrapes a run", "rounds"]]
+    for load in loads:
+        if load.figures[0] is IDLE_CPU:
+            continue
+        ratios = results.ratios(load.name, "penstock-admin", "penstock", load.figures[0].key)
+        if not ratios:
+            continue
+        interval = median_interval(ratios)
+        rows.append([f"{load.title}: {load.figures[0].title}", spread(ratios, ratio),
+                     "–".join(ratio(end) for end in interval) if interval else "takes 6 rounds",
+                     *(spread(results.values(load.name, name, "main_thread_ms_per_s"))
+                       for name in ("penstock", "penstock-admin")),
+                     spread(results.values(load.name, "penstock-admin", "scrapes")), str(len(ratios))])
+    return [*_table(rows), ""] if len(rows) > 1 else []
 
 
 def _goal_against(goal, results):
@@ -181,7 +222,7 @@ def _goal_row(goal, results):
         return [goal.title, against, f"{goal.most:g}{goal.unit}", "not measured", "–"]
     met = "yes" if all(value <= goal.most for value in measured) else "no"
     return [goal.title, against, f"{goal.most:g}{goal.unit}",
-            ", ".join(number(value) + goal.unit for value in measured), met]
+            ", ".join((number if goal.unit else ratio)(value) + goal.unit for value in measured), met]
 
 
 def markdown(results, loads, peers, found, options):

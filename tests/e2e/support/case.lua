@@ -287,6 +287,14 @@ local function case(name, run)
   end)
 end
 
+local is_root = io.popen("id -u"):read "*l" == "0"
+
+-- Defines a test that only root can run; it is pending for others.
+local function case_as_root(name, run)
+  if is_root then return case(name, run) end
+  busted.pending(name .. " (not run as root)")
+end
+
 -- Defines a test for each mode of the relay. `run` gets the case and the mode.
 local function case_in_modes(name, run)
   for _, mode in ipairs { "auto", "copy", "splice" } do
@@ -294,4 +302,7 @@ local function case_in_modes(name, run)
   end
 end
 
-return { case = case, case_in_modes = case_in_modes, bulk = bulk, net = net, sys = sys, process = process }
+return {
+  case = case, case_in_modes = case_in_modes, case_as_root = case_as_root, bulk = bulk, net = net, sys = sys,
+  process = process,
+}

@@ -73,11 +73,19 @@ local function wrap(fd, address)
   return setmetatable({ fd = fd, address = address, got = 0, sent = 0 }, Socket)
 end
 
+-- The two addresses of a socket; nil without.
 local function own_address(fd)
   local storage, len = ffi.new "char[128]", ffi.new("unsigned[1]", 128)
   if C.getsockname(fd, storage, len) ~= 0 then sys.fail "getsockname" end
   return decode(storage)
 end
+
+local function far_address(fd)
+  local storage, len = ffi.new "char[128]", ffi.new("unsigned[1]", 128)
+  return C.getpeername(fd, storage, len) == 0 and decode(storage) or nil
+end
+
+net.own_address, net.far_address = own_address, far_address
 
 -- True when ready for "r" or "w" before the deadline; `seconds` default to the patience of all tests.
 function Socket:ready(what, seconds)
@@ -218,13 +226,19 @@ end
 function Socket:set_receive_buffer(bytes) set_int(self.fd, SOL_SOCKET, SO_RCVBUF, bytes) end
 function Socket:take_urgent_inline() set_int(self.fd, SOL_SOCKET, SO_OOBINLINE, 1) end
 
--- Bytes that the kernel has not sent or not seen acknowledged.
 ffi.cdef "int ioctl(int fd, unsigned long request, ...); int getpid(void);"
-function Socket:unsent()
+local function count(fd, request, what)
   local n = ffi.new "int[1]"
-  if C.ioctl(self.fd, ffi.cast("unsigned long", 0x5411), n) ~= 0 then sys.fail "SIOCOUTQ" end
+  if C.ioctl(fd, ffi.cast("unsigned long", request), n) ~= 0 then sys.fail(what, 2) end
   return n[0]
 end
+
+-- Bytes that the kernel has not sent or not seen acknowledged.
+function net.count_unsent(fd) return count(fd, 0x5411, "SIOCOUTQ") end
+function Socket:unsent() return net.count_unsent(self.fd) end
+
+-- Bytes that the kernel has received and we have not.
+function Socket:unread() return count(self.fd, 0x541B, "FIONREAD") end
 
 -- Waits until all that was sent has reached the other kernel.
 function Socket:wait_delivered()

@@ -25,6 +25,7 @@ int listen(int fd, int backlog);
 int connect(int fd, const void *addr, unsigned len);
 int accept4(int fd, void *addr, unsigned *len, int flags);
 int getsockname(int fd, void *addr, unsigned *len);
+int getpeername(int fd, void *addr, unsigned *len);
 int getsockopt(int fd, int level, int name, void *value, unsigned *len);
 int setsockopt(int fd, int level, int name, const void *value, unsigned len);
 ssize_t send(int fd, const void *buf, size_t n, int flags);
@@ -63,7 +64,7 @@ local sys = { C = C }
 sys.PATIENCE = tonumber(os.getenv "E2E_PATIENCE") or 20
 
 sys.POLLIN, sys.POLLPRI, sys.POLLOUT, sys.POLLERR, sys.POLLHUP = 1, 2, 4, 8, 16
-sys.EINTR, sys.EAGAIN, sys.ECONNRESET, sys.EPIPE, sys.EINPROGRESS = 4, 11, 104, 32, 115
+sys.EINTR, sys.EBADF, sys.EAGAIN, sys.ECONNRESET, sys.EPIPE, sys.EINPROGRESS = 4, 9, 11, 104, 32, 115
 
 local names = {
   [2] = "ENOENT", [11] = "EAGAIN", [32] = "EPIPE", [104] = "ECONNRESET", [110] = "ETIMEDOUT",

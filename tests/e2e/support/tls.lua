@@ -18,6 +18,9 @@ int SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file, int type);
 int SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *path);
 void SSL_CTX_set_verify(SSL_CTX *ctx, int mode, void *callback);
 int SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *protos, unsigned len);
+typedef int (*alpn_select)(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+  unsigned in_len, void *arg);
+void SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, alpn_select select, void *arg);
 int SSL_CTX_set_cipher_list(SSL_CTX *ctx, const char *list);
 SSL *SSL_new(SSL_CTX *ctx);
 void SSL_free(SSL *ssl);
@@ -159,9 +162,46 @@ function tls.client(socket, options)
   return self
 end
 
--- A TLS server on an accepted socket: options cert, key, ca, require, version.
+-- Code that is compiled must not call what calls back into Lua, as a handshake does.
+jit.off(true, true)
+
+local function address_of(pointer) return tonumber(ffi.cast("uintptr_t", pointer)) end
+
+local servers = setmetatable({}, { __mode = "v" }) -- by the address of their SSL
+local CHOSEN, REFUSED, IGNORED = 0, 2, 3
+
+-- Notes what the client offers, and chooses the first of the server's own protocols that is in it.
+local function select_alpn(handle, out, out_len, offer, n)
+  local self, at = servers[address_of(handle)], 0
+  local place = {}
+  self.offered = {}
+  while at < n do
+    local name = ffi.string(offer + at + 1, offer[at])
+    self.offered[#self.offered + 1] = name
+    place[name] = at + 1
+    at = at + 1 + #name
+  end
+  if not self.protocols then return IGNORED end
+  for _, name in ipairs(self.protocols) do
+    if place[name] then
+      out[0], out_len[0] = offer + place[name], #name
+      return CHOSEN
+    end
+  end
+  return REFUSED
+end
+
+local on_alpn = ffi.cast("alpn_select", select_alpn) -- one for all: the number of callbacks is limited
+
+-- A TLS server on an accepted socket: options cert, key, ca, require, version, alpn (a list in the order of its
+-- preference; refuses clients that offer none of them). `offered` is the list of protocols that the client has offered,
+-- nil when it has offered none.
 function tls.server(socket, options)
-  local self = new_peer(socket, ssl.TLS_server_method(), options)
+  local self = new_peer(socket, ssl.TLS_server_method(), { cert = options.cert, key = options.key, ca = options.ca,
+    require = options.require, version = options.version })
+  self.protocols = options.alpn
+  servers[address_of(self.ssl)] = self
+  ssl.SSL_CTX_set_alpn_select_cb(self.ctx, on_alpn, nil)
   ssl.SSL_set_accept_state(self.ssl)
   return self
 end
