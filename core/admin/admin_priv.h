@@ -133,6 +133,8 @@ void conns_kill_one(struct request *r);
 void conns_collect(struct admin *a);
 
 /* pools.c */
+void pools_list(struct request *r);
+void pools_weigh(struct request *r);
 void pools_drain(struct request *r);
 void pools_up(struct request *r);
 /* Answers the drains that all workers have carried out. */

@@ -250,6 +250,8 @@ static const struct route routes[] = {
     {"GET", "/v1/connections", conns_list},
     {"POST", "/v1/connections/kill", conns_kill},
     {"POST", "/v1/connections/{id}/kill", conns_kill_one},
+    {"GET", "/v1/pools", pools_list},
+    {"PUT", "/v1/pools/{pool}/servers/{server}/weight", pools_weigh},
     {"POST", "/v1/pools/{pool}/servers/{server}/drain", pools_drain},
     {"POST", "/v1/pools/{pool}/servers/{server}/up", pools_up},
     {"POST", "/v1/reload", run_reload},

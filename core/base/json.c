@@ -3,7 +3,9 @@
 #include "penstock/base/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "penstock/base/utf8.h"
@@ -136,6 +138,16 @@ void json_uint(struct json *j, const char *key, uint64_t value)
     begin_value(j, key);
     snprintf(text, sizeof text, "%" PRIu64, value);
     put_text(j, text);
+}
+
+void json_number(struct json *j, const char *key, double value)
+{
+    char text[32];
+    begin_value(j, key);
+    snprintf(text, sizeof text, "%.15g", value);
+    if (strtod(text, NULL) != value)
+        snprintf(text, sizeof text, "%.17g", value);
+    put_text(j, isfinite(value) ? text : "null");
 }
 
 void json_bool(struct json *j, const char *key, bool value)

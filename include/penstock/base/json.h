@@ -28,6 +28,8 @@ void json_end_list(struct json *j);
 void json_bytes(struct json *j, const char *key, const char *text, size_t n);
 void json_text(struct json *j, const char *key, const char *text);
 void json_uint(struct json *j, const char *key, uint64_t value);
+/* null where it is no finite number. */
+void json_number(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 void json_null(struct json *j, const char *key);
 
