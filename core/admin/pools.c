@@ -242,9 +242,10 @@ void pools_up(struct request *r)
 static bool read_weight(const struct request *r, double *weight)
 {
     char *end;
-    *weight = strtod(r->body, &end);
+    const char *body = buf_bytes(&r->body);
+    *weight = strtod(body, &end);
     end += strspn(end, "\r\n");
-    return r->body_len && !strchr(" \t\r\n", r->body[0]) && end == r->body + r->body_len &&
+    return buf_len(&r->body) && !strchr(" \t\r\n", *body) && end == body + buf_len(&r->body) &&
            *weight > 0 && *weight <= POOL_WEIGHT_MAX;
 }
 

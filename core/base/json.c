@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "penstock/base/base64.h"
 #include "penstock/base/utf8.h"
 
 void json_init(struct json *j, struct buf *out)
@@ -130,6 +131,19 @@ void json_bytes(struct json *j, const char *key, const char *text, size_t n)
 void json_text(struct json *j, const char *key, const char *text)
 {
     json_bytes(j, key, text, text ? strlen(text) : 0);
+}
+
+void json_base64(struct json *j, const char *key, const void *bytes, size_t n)
+{
+    begin_value(j, key);
+    put(j, "\"", 1);
+    char *room = j->failed ? NULL : buf_reserve(j->out, BASE64_LEN(n) + 1);
+    j->failed |= !room;
+    if (room) {
+        base64_encode(bytes, n, room);
+        buf_commit(j->out, BASE64_LEN(n));
+    }
+    put(j, "\"", 1);
 }
 
 void json_uint(struct json *j, const char *key, uint64_t value)
