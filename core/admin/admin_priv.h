@@ -132,6 +132,9 @@ void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
 
+/* stats.c */
+void stats_show(struct request *r);
+
 /* stores.c */
 void stores_list(struct request *r);
 void stores_get(struct request *r);

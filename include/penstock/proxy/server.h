@@ -14,6 +14,7 @@ struct config_listener;
 struct listener;
 struct server;
 struct shared;
+struct stats;
 
 /* Makes a server of a loaded version, whose content it takes over, also on failure. What it counts
  * is among the metrics of `shared`, which outlives it, until server_free(). Returns 0 or a negative
@@ -49,6 +50,9 @@ struct server_status {
     uint64_t uptime_ms;
 };
 void server_get_status(const struct server *s, struct server_status *out);
+
+/* What it has counted since its start. */
+struct stats *server_stats(struct server *s);
 
 /* Those of the version in force. */
 size_t server_n_listeners(const struct server *s);
