@@ -401,6 +401,7 @@ static void shut(struct admin *a)
         MHD_stop_daemon(a->http);
     listener_unlink(a->listener);
     listener_drop(a->listener);
+    config_drop(a->first);
     if (a->n_handles == 0)
         free(a);
 }
@@ -492,6 +493,7 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
         return -ENOMEM;
     a->server = options->server;
     a->shared = options->shared;
+    a->first = config_hold(server_config(a->server)); /* dropped in shut() */
     a->rules = rules;
     list_init(&a->clients);
     list_init(&a->queries);
@@ -499,6 +501,7 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
     list_init(&a->drains);
     err = open_listener(a, c, why, why_cap);
     if (err) {
+        config_drop(a->first);
         free(a);
         return err;
     }

@@ -30,6 +30,7 @@ struct route;
 struct admin {
     struct server *server;
     struct shared *shared;
+    struct config *first;      /* the configuration of the start; one reference */
     struct listener *listener; /* one reference */
     struct access_rules rules;
     struct MHD_Daemon *http;
@@ -131,6 +132,9 @@ void conns_kill(struct request *r);
 void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
+
+/* config.c */
+void config_show(struct request *r);
 
 /* stats.c */
 void stats_show(struct request *r);

@@ -261,6 +261,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stores/{store}/keys", stores_keys, 0},
     {"GET", "/v1/buckets", buckets_list, 0},
     {"GET", "/v1/stats", stats_show, 0},
+    {"GET", "/v1/config", config_show, 0},
     {"POST", "/v1/reload", run_reload, 0},
     {"PUT", "/v1/log-level", run_log_level, 0},
     {"GET", "/metrics", run_metrics, 0},

@@ -146,6 +146,12 @@ void json_base64(struct json *j, const char *key, const void *bytes, size_t n)
     put(j, "\"", 1);
 }
 
+void json_raw(struct json *j, const char *key, const char *json)
+{
+    begin_value(j, key);
+    put_text(j, json);
+}
+
 void json_uint(struct json *j, const char *key, uint64_t value)
 {
     char text[24];

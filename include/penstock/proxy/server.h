@@ -10,6 +10,7 @@
 #include "penstock/base/list.h"
 #include "penstock/proxy/version.h"
 
+struct config;
 struct config_listener;
 struct listener;
 struct server;
@@ -53,6 +54,12 @@ void server_get_status(const struct server *s, struct server_status *out);
 
 /* What it has counted since its start. */
 struct stats *server_stats(struct server *s);
+
+/* Whether the option (of the process, as on the command line) holds from the start to the end: a
+ * reload says nothing about it. */
+bool server_keeps(const char *option);
+/* The configuration in force, for config_hold(). */
+struct config *server_config(struct server *s);
 
 /* Those of the version in force. */
 size_t server_n_listeners(const struct server *s);
