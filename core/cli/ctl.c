@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include "ctl_http.h"
+#include "ctl_path.h"
 #include "ctl_print.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 
 enum { DONE, FAILED, WRONG };
-enum { PATIENCE_S = 10, RELOAD_PATIENCE_S = 300, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+enum { PATIENCE_S = 10, RELOAD_PATIENCE_S = 300, WATCH_MS = 2000 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
 
@@ -255,58 +256,22 @@ static int read_token(struct ctl *c)
 /* --- the request
  * ----------------------------------------------------------------------------------------- */
 
-/* The path as it is built. */
-struct path {
-    char text[PATH_MAX_BYTES];
-    size_t n;
-    bool arguments, full;
-};
-
-static void put(struct path *p, const char *text)
+static void build_path(const struct ctl *c, const struct command *command, struct ctl_path *p)
 {
-    size_t n = strlen(text);
-    p->full |= n >= sizeof p->text - p->n;
-    if (p->full)
-        return;
-    memcpy(p->text + p->n, text, n + 1);
-    p->n += n;
-}
-
-/* "&key=value" with everything encoded but what never needs it. */
-static void put_argument(struct path *p, const char *key, const char *value)
-{
-    static const char plain[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-    if (!value)
-        return;
-    put(p, p->arguments ? "&" : "?");
-    put(p, key);
-    put(p, "=");
-    p->arguments = true;
-    for (; *value; value++) {
-        char text[4] = {*value, '\0'};
-        if (!strchr(plain, *value))
-            snprintf(text, sizeof text, "%%%02X", (unsigned char)*value);
-        put(p, text);
-    }
-}
-
-static void build_path(const struct ctl *c, const struct command *command, struct path *p)
-{
-    *p = (struct path){0};
-    put(p, command->path);
+    *p = (struct ctl_path){0};
+    ctl_path_put(p, command->path);
     if (strcmp(command->name, "kill") == 0) {
-        put(p, "/");
-        put(p, c->n_words == 2 ? c->words[1] : "");
-        put(p, c->n_words == 2 ? "/kill" : "kill");
+        ctl_path_put(p, "/");
+        ctl_path_put(p, c->n_words == 2 ? c->words[1] : "");
+        ctl_path_put(p, c->n_words == 2 ? "/kill" : "kill");
     }
-    put_argument(p, "listener", c->listener);
-    put_argument(p, "client", c->client);
-    put_argument(p, "tag", c->tag);
-    put_argument(p, "min_age", c->min_age);
-    put_argument(p, "after", c->after);
-    put_argument(p, "limit", command->takes & PAGES && !c->limit ? "1000" : c->limit);
-    put_argument(p, "all", c->all ? "true" : NULL);
+    ctl_path_put_argument(p, "listener", c->listener);
+    ctl_path_put_argument(p, "client", c->client);
+    ctl_path_put_argument(p, "tag", c->tag);
+    ctl_path_put_argument(p, "min_age", c->min_age);
+    ctl_path_put_argument(p, "after", c->after);
+    ctl_path_put_argument(p, "limit", command->takes & PAGES && !c->limit ? "1000" : c->limit);
+    ctl_path_put_argument(p, "all", c->all ? "true" : NULL);
 }
 
 /* --- the answer
@@ -342,7 +307,7 @@ static int show(const struct ctl *c, const struct command *command, const struct
 
 static int ask(const struct ctl *c, const struct command *command)
 {
-    struct path path;
+    struct ctl_path path;
     struct ctl_answer answer;
     char why[400];
     build_path(c, command, &path);
