@@ -13,6 +13,7 @@
 #include "ctl_http.h"
 #include "ctl_path.h"
 #include "ctl_print.h"
+#include "ctl_shared.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 
@@ -34,6 +35,16 @@ static const char help[] =
     "  kill FILTER…|--all      reset those that fit\n"
     "  reload                  load policy, configuration and certificates again, and wait for the\n"
     "                          result: status 1 and the message when the new one does not load\n"
+    "  pools                   pools with the state and weight of their servers\n"
+    "  server POOL SERVER drain|up|weight N\n"
+    "                          no new connections, or some again, or more or fewer; drain --over TIME:\n"
+    "                          end those it has within TIME (500ms, 5m), at random moments\n"
+    "  stores, buckets         what policies share, with its limits\n"
+    "  store STORE keys|get KEY|set KEY VALUE|delete KEY\n"
+    "                          keys: --prefix TEXT, --limit N, --after NEXT; set: --type string, number\n"
+    "                          or boolean, --ttl TIME; -- before words that begin with -\n"
+    "  stats                   what was counted since the start\n"
+    "  config                  every option as it is in force\n"
     "  log LEVEL               log error, warn, info or debug, until the next reload\n"
     "  metrics                 in Prometheus' text format\n"
     "\n"
@@ -64,14 +75,24 @@ static const char help[] =
 struct ctl {
     const char *admin, *token_file;
     const char *listener, *client, *tag, *min_age, *after, *limit;
+    const char *over, *prefix, *type, *ttl;
     bool json, watch, all, help;
     uint64_t watch_ms;
-    const char *words[3]; /* command and operand; a third is one too many */
+    const char *words[6]; /* command and operands; a sixth is one too many */
     size_t n_words;
     char token[CTL_TOKEN_MAX];
 };
 
-enum takes { FILTERS = 1, PAGES = 2, ALL = 4, WATCH = 8, JSON = 16, OPERAND = 32 };
+enum takes {
+    FILTERS = 1,
+    PAGES = 2,
+    ALL = 4,
+    WATCH = 8,
+    JSON = 16,
+    OPERAND = 32,
+    SERVER = 256,
+    STORE = 512
+};
 
 struct command {
     const char *name;
@@ -87,6 +108,13 @@ static const struct command commands[] = {
     {"conns", "GET", "/v1/connections", ctl_print_conns, FILTERS | PAGES | WATCH | JSON},
     {"kill", "POST", "/v1/connections", ctl_print_killed, FILTERS | ALL | JSON | OPERAND},
     {"reload", "POST", "/v1/reload", ctl_print_reload, JSON},
+    {"pools", "GET", "/v1/pools", ctl_print_pools, WATCH | JSON},
+    {"server", NULL, NULL, NULL, SERVER | JSON},
+    {"stores", "GET", "/v1/stores", ctl_print_stores, WATCH | JSON},
+    {"store", NULL, NULL, NULL, STORE | JSON},
+    {"buckets", "GET", "/v1/buckets", ctl_print_buckets, WATCH | JSON},
+    {"stats", "GET", "/v1/stats", ctl_print_stats, WATCH | JSON},
+    {"config", "GET", "/v1/config", ctl_print_config, JSON},
     {"log", "PUT", "/v1/log-level", ctl_print_level, JSON | OPERAND},
     {"metrics", "GET", "/metrics", NULL, 0},
 };
@@ -117,8 +145,12 @@ static const struct option {
     {"--client", offsetof(struct ctl, client), "networks: 10.0.0.0/8,192.0.2.1", FILTERS},
     {"--tag", offsetof(struct ctl, tag), "KEY or KEY=VALUE", FILTERS},
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
-    {"--after", offsetof(struct ctl, after), "the id of a connection", PAGES},
-    {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES},
+    {"--after", offsetof(struct ctl, after), "where the page before ended", PAGES | STORE},
+    {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES | STORE},
+    {"--over", offsetof(struct ctl, over), "a time: 30, 500ms, 5m or 1h", SERVER},
+    {"--prefix", offsetof(struct ctl, prefix), "the beginning of keys", STORE},
+    {"--type", offsetof(struct ctl, type), "string, number or boolean", STORE},
+    {"--ttl", offsetof(struct ctl, ttl), "a time: 30, 500ms, 5m or 1h", STORE},
     {"--json", offsetof(struct ctl, json), NULL, JSON},
     {"--all", offsetof(struct ctl, all), NULL, ALL},
     {"--watch", offsetof(struct ctl, watch), NULL, WATCH},
@@ -174,10 +206,13 @@ static int take_option(struct ctl *c, int argc, char *argv[], int *next)
 
 static int read_words(struct ctl *c, int argc, char *argv[])
 {
+    bool literal = false; /* behind "--" there are no options */
     for (int next = 1; next < argc;) {
         const char *word = argv[next++];
         int status = DONE;
-        if (word[0] == '-' && word[1])
+        if (!literal && strcmp(word, "--") == 0)
+            literal = true;
+        else if (!literal && word[0] == '-' && word[1])
             status = take_option(c, argc, argv, &next);
         else if (c->n_words == sizeof c->words / sizeof *c->words)
             return complain("\"%s\" is one word too many; see penstock ctl --help", word);
@@ -219,6 +254,8 @@ static bool has_filter(const struct ctl *c)
 static int check_operand(const struct ctl *c, const struct command *command)
 {
     bool operand = c->n_words == 2;
+    if (command->takes & (SERVER | STORE))
+        return DONE; /* their words are read by ctl_shared.c */
     bool kill = strcmp(command->name, "kill") == 0;
     if (c->n_words > 2 || (operand && !(command->takes & OPERAND)))
         return complain("\"%s\" is one word too many; see penstock ctl --help",
@@ -305,20 +342,41 @@ static int show(const struct ctl *c, const struct command *command, const struct
     return good ? judge(command, a) : FAILED;
 }
 
-static int ask(const struct ctl *c, const struct command *command)
+/* The command, with what its words say where it has several. */
+static int build_call(const struct ctl *c, struct command *command, struct ctl_call *call)
 {
-    struct ctl_path path;
+    char why[400];
+    struct ctl_words words = {c->words, c->n_words, c->over,  c->prefix,
+                              c->type,  c->ttl,     c->after, c->limit};
+    if (!(command->takes & (SERVER | STORE))) {
+        *call = (struct ctl_call){
+            .method = command->method,
+            .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+            .print = command->print,
+        };
+        build_path(c, command, &call->path);
+    } else if (command->takes & SERVER ? ctl_read_server(&words, call, why, sizeof why)
+                                       : ctl_read_store(&words, call, why, sizeof why)) {
+        return complain("%s", why);
+    }
+    command->print = call->print;
+    return call->path.full ? complain("the names or filters are too long") : DONE;
+}
+
+static int ask(const struct ctl *c, const struct command *which)
+{
+    struct command filled = *which, *command = &filled;
+    struct ctl_call call;
     struct ctl_answer answer;
     char why[400];
-    build_path(c, command, &path);
-    if (path.full)
-        return complain("the filters are too long");
+    if (build_call(c, command, &call))
+        return WRONG;
     struct ctl_request request = {
         .admin = c->admin,
         .token = c->token,
-        .method = command->method,
-        .path = path.text,
-        .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+        .method = call.method,
+        .path = call.path.text,
+        .body = call.body,
         .patience_s = strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_S : PATIENCE_S,
     };
     if (ctl_ask(&request, &answer, why, sizeof why)) {
@@ -369,7 +427,7 @@ int ctl_command(int argc, char *argv[])
     if (!command)
         return complain(
             "unknown command \"%s\"; there are health, version, listeners, conns, kill, "
-            "reload, log and metrics",
+            "reload, pools, server, stores, store, buckets, stats, config, log and metrics",
             c.words[0]);
     status = check_options(&c, command);
     if (!status)
