@@ -157,10 +157,24 @@ static enum MHD_Result queue(struct request *r)
 
 static void take_body(struct request *r, const char *bytes, size_t n)
 {
-    for (size_t i = 0; i < n && r->body_len < ADMIN_BODY_MAX; i++)
-        r->body[r->body_len++] = bytes[i];
-    if (n && r->body_len == ADMIN_BODY_MAX && !r->status)
-        request_fail(r, ADMIN_TOO_LARGE, "a body is shorter than %d bytes", ADMIN_BODY_MAX);
+    size_t max = r->route && r->route->body_max ? r->route->body_max : ADMIN_BODY_MAX;
+    if (r->status)
+        return;
+    if (n > max - buf_len(&r->body))
+        request_fail(r, ADMIN_TOO_LARGE, "the body of this has at most %zu bytes", max);
+    else if (buf_append(&r->body, bytes, n))
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+}
+
+static void run(struct request *r)
+{
+    char *end = buf_reserve(&r->body, 1);
+    if (!end) {
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+        return;
+    }
+    *end = '\0';
+    r->route->run(r);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the parameters are microhttpd's */
@@ -180,7 +194,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *http, const 
         return MHD_YES;
     }
     if (!r->status)
-        r->route->run(r);
+        run(r);
     if (r->status)
         return queue(r);
     r->waiting = true;
@@ -197,6 +211,7 @@ static void on_request_over(void *arg, struct MHD_Connection *http, void **memor
     if (!r)
         return;
     client_of(http)->request = NULL;
+    buf_deinit(&r->body);
     buf_deinit(&r->out);
     request_free_memory(r);
     free(r);
@@ -415,6 +430,7 @@ static void shut(struct admin *a)
         MHD_stop_daemon(a->http);
     listener_unlink(a->listener);
     listener_drop(a->listener);
+    config_drop(a->first);
     if (a->n_handles == 0)
         free(a);
 }
@@ -506,6 +522,7 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
         return -ENOMEM;
     a->server = options->server;
     a->shared = options->shared;
+    a->first = config_hold(server_config(a->server)); /* dropped in shut() */
     a->rules = rules;
     list_init(&a->clients);
     list_init(&a->queries);
@@ -513,6 +530,7 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
     list_init(&a->waits);
     err = open_listener(a, c, why, why_cap);
     if (err) {
+        config_drop(a->first);
         free(a);
         return err;
     }

@@ -17,7 +17,7 @@
 enum {
     ADMIN_CLIENTS_MAX = 32,         /* connections at once; more wait in the backlog */
     ADMIN_REQUEST_BYTES = 16 << 10, /* of a request line and its headers */
-    ADMIN_BODY_MAX = 64,            /* bytes of a body: a word is all that any route wants */
+    ADMIN_BODY_MAX = 63,            /* bytes of a body, of routes that do not say: a word */
     ADMIN_REQUEST_MS = 10000,       /* from a connection to its whole request */
     ADMIN_ANSWER_MS = 30000,        /* from the answer to its end */
 };
@@ -30,6 +30,7 @@ struct route;
 struct admin {
     struct server *server;
     struct shared *shared;
+    struct config *first;      /* the configuration of the start; one reference */
     struct listener *listener; /* one reference */
     struct access_rules rules;
     struct MHD_Daemon *http;
@@ -68,15 +69,14 @@ struct request {
     uint64_t id;               /* in the path: {id} */
     struct text names[2];      /* in the path: what else stands in braces, in that order */
     struct request_memory *memory;
-    char body[ADMIN_BODY_MAX + 1];
-    size_t body_len;  /* may be more than fits, then it is refused */
+    struct buf body;  /* once it is whole, a zero that does not count is behind it */
     bool waiting;     /* suspended until request_answer() */
     bool queued;      /* the answer is microhttpd's */
     struct list wait; /* in admin->waits */
     struct server_waiter waiter;
     unsigned status; /* of the answer; 0: none yet */
     const char *type;
-    const char *allow; /* status 405: the method that would do */
+    const char *allow; /* status 405: the methods that would do */
     struct buf out;
 };
 
@@ -133,6 +133,7 @@ struct route {
     const char *method;
     const char *path; /* {id} stands for a number, other words in braces for a name, encoded */
     void (*run)(struct request *r); /* answers, or sees to it that an answer follows */
+    size_t body_max;                /* bytes; 0: ADMIN_BODY_MAX */
 };
 /* Finds r->route, r->id and r->names, or fails `r`. */
 void route_find(struct request *r, const char *method, const char *path);
@@ -149,7 +150,23 @@ void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
 
+/* config.c */
+void config_show(struct request *r);
+
+/* stats.c */
+void stats_show(struct request *r);
+
+/* stores.c */
+void stores_list(struct request *r);
+void stores_get(struct request *r);
+void stores_set(struct request *r);
+void stores_delete(struct request *r);
+void stores_keys(struct request *r);
+void buckets_list(struct request *r);
+
 /* pools.c */
+void pools_list(struct request *r);
+void pools_weigh(struct request *r);
 void pools_drain(struct request *r);
 void pools_up(struct request *r);
 /* Answers the drains that all workers have carried out. */

@@ -91,6 +91,7 @@ static void answer(struct server_waiter *waiter, int err, const char *why, const
     }
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
+    json_text(&j, "listener", r->names[0].bytes);
     json_text(&j, "state", state);
     json_end_object(&j);
     request_answer_json(r, MHD_HTTP_OK, &j);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "admin_priv.h"
 #include "penstock/base/clock.h"
@@ -68,7 +69,75 @@ static void run_part(struct worker_task *task, struct worker *w)
         uv_async_send(&a->answered);
 }
 
-/* --- on the main thread
+/* --- shown
+ * -----------------------------------------------------------------------------------------------
+ */
+
+struct listing {
+    struct json json;
+    char *pool; /* the one whose servers are written; NULL before the first */
+};
+
+static void end_pool(struct listing *l)
+{
+    if (l->pool) {
+        json_end_list(&l->json);
+        json_end_object(&l->json);
+    }
+    free(l->pool);
+    l->pool = NULL;
+}
+
+static void begin_pool(struct listing *l, const struct pool_view *v)
+{
+    end_pool(l);
+    l->pool = strdup(v->pool);
+    l->json.failed |= !l->pool;
+    json_begin_object(&l->json, NULL);
+    json_text(&l->json, "name", v->pool);
+    json_text(&l->json, "algo", pool_algo_name(v->algo));
+    json_bool(&l->json, "in_force", v->pool_used);
+    json_begin_list(&l->json, "servers");
+}
+
+static void write_server(void *arg, const struct pool_view *v)
+{
+    struct listing *l = arg;
+    struct json *j = &l->json;
+    if (j->failed)
+        return;
+    if (!l->pool || strcmp(l->pool, v->pool) != 0)
+        begin_pool(l, v);
+    json_begin_object(j, NULL);
+    json_text(j, "name", v->server);
+    json_text(j, "address", v->address);
+    json_text(j, "state", pool_state_name(v->state));
+    json_text(j, "check", v->check == POOL_UNCHECKED ? NULL : pool_check_name(v->check));
+    json_number(j, "weight", v->weight);
+    json_number(j, "configured_weight", v->configured_weight);
+    json_uint(j, "connections", v->active);
+    json_uint(j, "dialled", v->good);
+    json_uint(j, "failed", v->bad);
+    json_bool(j, "in_force", v->used);
+    json_end_object(j);
+}
+
+void pools_list(struct request *r)
+{
+    struct listing l = {0};
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
+    json_init(&l.json, &r->out);
+    json_begin_object(&l.json, NULL);
+    json_begin_list(&l.json, "pools");
+    shared_visit_pools(r->admin->shared, clock_now_ns() / 1000000, write_server, &l);
+    end_pool(&l);
+    json_end_list(&l.json);
+    json_end_object(&l.json);
+    request_answer_json(r, MHD_HTTP_OK, &l.json);
+}
+
+/* --- changed
  * ---------------------------------------------------------------------------------------------- */
 
 /* The server that the path names, with a reference; or fails `r`. */
@@ -158,6 +227,42 @@ void pools_up(struct request *r)
     pool_restore(s);
     log_info("admin: pool %s: %s is up", r->names[0].bytes, r->names[1].bytes);
     tell(r, s, 0);
+}
+
+static bool read_weight(const struct request *r, double *weight)
+{
+    char *end;
+    const char *body = buf_bytes(&r->body);
+    *weight = strtod(body, &end);
+    end += strspn(end, "\r\n");
+    return buf_len(&r->body) && !strchr(" \t\r\n", *body) && end == body + buf_len(&r->body) &&
+           *weight > 0 && *weight <= POOL_WEIGHT_MAX;
+}
+
+void pools_weigh(struct request *r)
+{
+    double weight;
+    struct json j;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
+    if (!read_weight(r, &weight)) {
+        request_fail(r, MHD_HTTP_BAD_REQUEST,
+                     "the body is a weight: a number above 0, up to %d; drain takes a server out",
+                     POOL_WEIGHT_MAX);
+        return;
+    }
+    struct pool_server *s = find_server(r);
+    if (!s)
+        return;
+    pool_set_weight(s, weight);
+    log_info("admin: pool %s: %s has the weight %g", r->names[0].bytes, r->names[1].bytes, weight);
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_text(&j, "server", pool_server_name(s));
+    json_number(&j, "weight", weight);
+    json_end_object(&j);
+    pool_server_drop(s);
+    request_answer_json(r, MHD_HTTP_OK, &j);
 }
 
 void pools_collect(struct admin *a)

@@ -139,10 +139,10 @@ static const char *const levels[] = {
 static void run_log_level(struct request *r)
 {
     size_t n = sizeof levels / sizeof *levels;
-    r->body[strcspn(r->body, "\r\n")] = '\0';
+    size_t len = strcspn(buf_bytes(&r->body), "\r\n");
     for (size_t i = 0; i < n; i++) {
         struct json j;
-        if (strcmp(levels[i], r->body) != 0)
+        if (strlen(levels[i]) != len || memcmp(levels[i], buf_bytes(&r->body), len) != 0)
             continue;
         log_set_level((enum log_level)i);
         log_info("admin: the log level is %s now", levels[i]);
@@ -160,20 +160,30 @@ static void run_log_level(struct request *r)
  * ------------------------------------------------------------------------------------------- */
 
 static const struct route routes[] = {
-    {"GET", "/v1/health", run_health},
-    {"GET", "/v1/ready", run_ready},
-    {"GET", "/v1/version", run_version},
-    {"GET", "/v1/listeners", listeners_list},
-    {"POST", "/v1/listeners/{listener}/drain", listeners_drain},
-    {"POST", "/v1/listeners/{listener}/up", listeners_up},
-    {"GET", "/v1/connections", conns_list},
-    {"POST", "/v1/connections/kill", conns_kill},
-    {"POST", "/v1/connections/{id}/kill", conns_kill_one},
-    {"POST", "/v1/pools/{pool}/servers/{server}/drain", pools_drain},
-    {"POST", "/v1/pools/{pool}/servers/{server}/up", pools_up},
-    {"POST", "/v1/reload", run_reload},
-    {"PUT", "/v1/log-level", run_log_level},
-    {"GET", "/metrics", run_metrics},
+    {"GET", "/v1/health", run_health, 0},
+    {"GET", "/v1/ready", run_ready, 0},
+    {"GET", "/v1/version", run_version, 0},
+    {"GET", "/v1/listeners", listeners_list, 0},
+    {"POST", "/v1/listeners/{listener}/drain", listeners_drain, 0},
+    {"POST", "/v1/listeners/{listener}/up", listeners_up, 0},
+    {"GET", "/v1/connections", conns_list, 0},
+    {"POST", "/v1/connections/kill", conns_kill, 0},
+    {"POST", "/v1/connections/{id}/kill", conns_kill_one, 0},
+    {"GET", "/v1/pools", pools_list, 0},
+    {"PUT", "/v1/pools/{pool}/servers/{server}/weight", pools_weigh, 0},
+    {"POST", "/v1/pools/{pool}/servers/{server}/drain", pools_drain, 0},
+    {"POST", "/v1/pools/{pool}/servers/{server}/up", pools_up, 0},
+    {"GET", "/v1/stores", stores_list, 0},
+    {"GET", "/v1/stores/{store}", stores_get, 0},
+    {"PUT", "/v1/stores/{store}", stores_set, STORE_VALUE_MAX},
+    {"DELETE", "/v1/stores/{store}", stores_delete, 0},
+    {"GET", "/v1/stores/{store}/keys", stores_keys, 0},
+    {"GET", "/v1/buckets", buckets_list, 0},
+    {"GET", "/v1/stats", stats_show, 0},
+    {"GET", "/v1/config", config_show, 0},
+    {"POST", "/v1/reload", run_reload, 0},
+    {"PUT", "/v1/log-level", run_log_level, 0},
+    {"GET", "/metrics", run_metrics, 0},
 };
 
 static bool read_number(const char *raw, size_t n, uint64_t *id)
@@ -209,22 +219,36 @@ static bool fits(const char *pattern, const char *path, struct request *r)
     }
 }
 
+/* All that the path takes: "GET, PUT". */
+static const char *list_methods(struct request *r, const char *path)
+{
+    enum { ROOM = 64 };
+    char *list = request_alloc(r, ROOM);
+    size_t len = 0;
+    for (size_t i = 0; list && i < sizeof routes / sizeof *routes; i++)
+        if (fits(routes[i].path, path, r))
+            len +=
+                (size_t)snprintf(list + len, ROOM - len, "%s%s", len ? ", " : "", routes[i].method);
+    return list;
+}
+
 void route_find(struct request *r, const char *method, const char *path)
 {
-    const struct route *other = NULL;
+    bool other = false;
     const char *meant = strcmp(method, "HEAD") == 0 ? "GET" : method;
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && !r->route; i++) {
         if (!fits(routes[i].path, path, r))
             continue;
-        other = &routes[i];
-        if (strcmp(other->method, meant) != 0)
-            continue;
-        r->route = other;
-        return;
+        other = true;
+        if (strcmp(routes[i].method, meant) == 0)
+            r->route = &routes[i];
     }
+    if (r->route)
+        return;
     if (other) {
-        r->allow = other->method;
-        request_fail(r, MHD_HTTP_METHOD_NOT_ALLOWED, "%s takes %s", path, other->method);
+        r->allow = list_methods(r, path);
+        request_fail(r, MHD_HTTP_METHOD_NOT_ALLOWED, "%s takes %s", path,
+                     r->allow ? r->allow : "another method");
     } else {
         request_fail(r, MHD_HTTP_NOT_FOUND, "there is no %s; docs/admin.md lists what there is",
                      path);

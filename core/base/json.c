@@ -3,9 +3,12 @@
 #include "penstock/base/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "penstock/base/base64.h"
 #include "penstock/base/utf8.h"
 
 void json_init(struct json *j, struct buf *out)
@@ -130,12 +133,41 @@ void json_text(struct json *j, const char *key, const char *text)
     json_bytes(j, key, text, text ? strlen(text) : 0);
 }
 
+void json_base64(struct json *j, const char *key, const void *bytes, size_t n)
+{
+    begin_value(j, key);
+    put(j, "\"", 1);
+    char *room = j->failed ? NULL : buf_reserve(j->out, BASE64_LEN(n) + 1);
+    j->failed |= !room;
+    if (room) {
+        base64_encode(bytes, n, room);
+        buf_commit(j->out, BASE64_LEN(n));
+    }
+    put(j, "\"", 1);
+}
+
+void json_raw(struct json *j, const char *key, const char *json)
+{
+    begin_value(j, key);
+    put_text(j, json);
+}
+
 void json_uint(struct json *j, const char *key, uint64_t value)
 {
     char text[24];
     begin_value(j, key);
     snprintf(text, sizeof text, "%" PRIu64, value);
     put_text(j, text);
+}
+
+void json_number(struct json *j, const char *key, double value)
+{
+    char text[32];
+    begin_value(j, key);
+    snprintf(text, sizeof text, "%.15g", value);
+    if (strtod(text, NULL) != value)
+        snprintf(text, sizeof text, "%.17g", value);
+    put_text(j, isfinite(value) ? text : "null");
 }
 
 void json_bool(struct json *j, const char *key, bool value)

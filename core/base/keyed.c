@@ -89,6 +89,11 @@ struct keyed *keyed_oldest(const struct keyed_table *t)
     return list_is_empty(&t->used) ? NULL : container_of(t->used.next, struct keyed, used);
 }
 
+struct keyed *keyed_chain(const struct keyed_table *t, size_t slot)
+{
+    return t->slots[slot];
+}
+
 struct keyed *keyed_next_chain(struct keyed_table *t)
 {
     if (!t->n_slots)

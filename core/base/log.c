@@ -80,6 +80,16 @@ void log_set_level(enum log_level level)
     atomic_store(&the_log.level, (int)level);
 }
 
+const char *log_level_word(void)
+{
+    static const char *const words[] = {
+#define X(name, word, priority) word,
+        LOG_LEVELS(X)
+#undef X
+    };
+    return words[atomic_load(&the_log.level)];
+}
+
 int log_parse_level(const char *word, enum log_level *out)
 {
     static const char *const words[] = {

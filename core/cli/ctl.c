@@ -12,13 +12,15 @@
 #include <unistd.h>
 
 #include "ctl_http.h"
+#include "ctl_path.h"
 #include "ctl_print.h"
+#include "ctl_shared.h"
 #include "penstock/base/err.h"
 #include "penstock/base/units.h"
 #include "suggest.h"
 
 enum { DONE, FAILED, WRONG };
-enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, PATH_MAX_BYTES = 4096, WATCH_MS = 2000 };
+enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, WATCH_MS = 2000 };
 enum { PAGE_MAX = 1000, SCREEN_EXTRA_ROWS = 3, SCREEN_BYTES = 128 << 10 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
@@ -34,9 +36,23 @@ static const char help[] =
     "  conns [FILTER…]    connections; --after ID for those behind the first 1000\n"
     "  kill ID            reset a connection\n"
     "  kill FILTER…|--all reset those that fit\n"
+    "  drain LISTENER     accept no more there; --over TIME: end the connections it\n"
+    "                     has within TIME (500ms, 5m), at random moments\n"
+    "  up LISTENER        accept again\n"
     "  reload             load policy, configuration and certificates again, and wait\n"
     "                     for the result: status 1 and the message when the new one\n"
     "                     does not load\n"
+    "  pools              pools with the state and weight of their servers\n"
+    "  server POOL SERVER drain|up|weight N\n"
+    "                     no new connections, or some again, or more or fewer;\n"
+    "                     drain --over TIME as for a listener\n"
+    "  stores, buckets    what policies share, with its limits\n"
+    "  store STORE keys|get KEY|set KEY VALUE|delete KEY\n"
+    "                     keys: --prefix TEXT, --limit N, --after NEXT; set:\n"
+    "                     --ttl TIME, --type string, number or boolean; -- before\n"
+    "                     words that begin with -\n"
+    "  stats              what was counted since the start\n"
+    "  config             every option as it is in force\n"
     "  log LEVEL          log error, warn, info or debug, until the next reload\n"
     "  metrics            in Prometheus' text format\n"
     "\n"
@@ -71,16 +87,27 @@ static const char help[] =
 struct ctl {
     const char *admin, *token_file;
     const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
+    const char *over, *prefix, *type, *ttl;
     bool json, watch, all, help;
     bool screen;                    /* --watch writes over what it wrote before */
     char rows[16];                  /* that fit on it below a heading, as text */
     uint64_t watch_ms, max_wait_ms; /* the latter 0: what the command takes */
-    const char *words[3];           /* command and operand; a third is one too many */
+    const char *words[6];           /* command and operands; a sixth is one too many */
     size_t n_words;
     char token[CTL_TOKEN_MAX];
 };
 
-enum takes { FILTERS = 1, PAGES = 2, ALL = 4, WATCH = 8, JSON = 16, OPERAND = 32 };
+enum takes {
+    FILTERS = 1,
+    PAGES = 2,
+    ALL = 4,
+    WATCH = 8,
+    JSON = 16,
+    OPERAND = 32,
+    LISTENER = 64, /* the operand names one */
+    SERVER = 256,
+    STORE = 512
+};
 
 struct command {
     const char *name;
@@ -95,7 +122,16 @@ static const struct command commands[] = {
     {"listeners", "GET", "/v1/listeners", ctl_print_listeners, WATCH | JSON},
     {"conns", "GET", "/v1/connections", ctl_print_conns, FILTERS | PAGES | WATCH | JSON},
     {"kill", "POST", "/v1/connections", ctl_print_killed, FILTERS | ALL | JSON | OPERAND},
+    {"drain", "POST", "/v1/listeners/", ctl_print_listener_state, LISTENER | OPERAND | JSON},
+    {"up", "POST", "/v1/listeners/", ctl_print_listener_state, LISTENER | OPERAND | JSON},
     {"reload", "POST", "/v1/reload", ctl_print_reload, JSON},
+    {"pools", "GET", "/v1/pools", ctl_print_pools, WATCH | JSON},
+    {"server", NULL, NULL, NULL, SERVER | JSON},
+    {"stores", "GET", "/v1/stores", ctl_print_stores, WATCH | JSON},
+    {"store", NULL, NULL, NULL, STORE | JSON},
+    {"buckets", "GET", "/v1/buckets", ctl_print_buckets, WATCH | JSON},
+    {"stats", "GET", "/v1/stats", ctl_print_stats, WATCH | JSON},
+    {"config", "GET", "/v1/config", ctl_print_config, JSON},
     {"log", "PUT", "/v1/log-level", ctl_print_level, JSON | OPERAND},
     {"metrics", "GET", "/metrics", NULL, 0},
 };
@@ -126,9 +162,13 @@ static const struct option {
     {"--client", offsetof(struct ctl, client), "networks: 10.0.0.0/8,192.0.2.1", FILTERS},
     {"--tag", offsetof(struct ctl, tag), "KEY or KEY=VALUE", FILTERS},
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
-    {"--after", offsetof(struct ctl, after), "the id of a connection", PAGES},
-    {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES},
+    {"--after", offsetof(struct ctl, after), "where the page before ended", PAGES | STORE},
+    {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES | STORE},
     {"--max-wait", offsetof(struct ctl, max_wait), "a time: 30, 500ms, 2m or 1h", 0},
+    {"--over", offsetof(struct ctl, over), "a time: 30, 500ms, 5m or 1h", SERVER | LISTENER},
+    {"--prefix", offsetof(struct ctl, prefix), "the beginning of keys", STORE},
+    {"--type", offsetof(struct ctl, type), "string, number or boolean", STORE},
+    {"--ttl", offsetof(struct ctl, ttl), "a time: 30, 500ms, 5m or 1h", STORE},
     {"--json", offsetof(struct ctl, json), NULL, JSON},
     {"--all", offsetof(struct ctl, all), NULL, ALL},
     {"--watch", offsetof(struct ctl, watch), NULL, WATCH},
@@ -197,10 +237,13 @@ static int take_option(struct ctl *c, int argc, char *argv[], int *next)
 
 static int read_words(struct ctl *c, int argc, char *argv[])
 {
+    bool literal = false; /* behind "--" there are no options */
     for (int next = 1; next < argc;) {
         const char *word = argv[next++];
         int status = DONE;
-        if (word[0] == '-' && word[1])
+        if (!literal && strcmp(word, "--") == 0)
+            literal = true;
+        else if (!literal && word[0] == '-' && word[1])
             status = take_option(c, argc, argv, &next);
         else if (c->n_words == sizeof c->words / sizeof *c->words)
             return complain("\"%s\" is one word too many; see penstock ctl --help", word);
@@ -260,6 +303,8 @@ static bool has_filter(const struct ctl *c)
 static int check_operand(const struct ctl *c, const struct command *command)
 {
     bool operand = c->n_words == 2;
+    if (command->takes & (SERVER | STORE))
+        return DONE; /* their words are read by ctl_shared.c */
     bool kill = strcmp(command->name, "kill") == 0;
     if (c->n_words > 2 || (operand && !(command->takes & OPERAND)))
         return complain("\"%s\" is one word too many; see penstock ctl --help",
@@ -272,7 +317,12 @@ static int check_operand(const struct ctl *c, const struct command *command)
         return complain("\"%s\" is no id of a connection; penstock ctl conns shows them",
                         c->words[1]);
     if (!kill && (command->takes & OPERAND) && !operand)
-        return complain("%s needs a level: error, warn, info or debug", command->name);
+        return complain(command->takes & LISTENER
+                            ? "%s needs the name of a listener; penstock ctl listeners shows them"
+                            : "%s needs a level: error, warn, info or debug",
+                        command->name);
+    if (strcmp(command->name, "up") == 0 && c->over)
+        return complain("up has no --over; see penstock ctl --help");
     return DONE;
 }
 
@@ -297,58 +347,28 @@ static int read_token(struct ctl *c)
 /* --- the request
  * ----------------------------------------------------------------------------------------- */
 
-/* The path as it is built. */
-struct path {
-    char text[PATH_MAX_BYTES];
-    size_t n;
-    bool arguments, full;
-};
-
-static void put(struct path *p, const char *text)
+static void build_path(const struct ctl *c, const struct command *command, struct ctl_path *p)
 {
-    size_t n = strlen(text);
-    p->full |= n >= sizeof p->text - p->n;
-    if (p->full)
-        return;
-    memcpy(p->text + p->n, text, n + 1);
-    p->n += n;
-}
-
-/* "&key=value" with everything encoded but what never needs it. */
-static void put_argument(struct path *p, const char *key, const char *value)
-{
-    static const char plain[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-    if (!value)
-        return;
-    put(p, p->arguments ? "&" : "?");
-    put(p, key);
-    put(p, "=");
-    p->arguments = true;
-    for (; *value; value++) {
-        char text[4] = {*value, '\0'};
-        if (!strchr(plain, *value))
-            snprintf(text, sizeof text, "%%%02X", (unsigned char)*value);
-        put(p, text);
-    }
-}
-
-static void build_path(const struct ctl *c, const struct command *command, struct path *p)
-{
-    *p = (struct path){0};
-    put(p, command->path);
+    *p = (struct ctl_path){0};
+    ctl_path_put(p, command->path);
     if (strcmp(command->name, "kill") == 0) {
-        put(p, "/");
-        put(p, c->n_words == 2 ? c->words[1] : "");
-        put(p, c->n_words == 2 ? "/kill" : "kill");
+        ctl_path_put(p, "/");
+        ctl_path_put(p, c->n_words == 2 ? c->words[1] : "");
+        ctl_path_put(p, c->n_words == 2 ? "/kill" : "kill");
     }
-    put_argument(p, "listener", c->listener);
-    put_argument(p, "client", c->client);
-    put_argument(p, "tag", c->tag);
-    put_argument(p, "min_age", c->min_age);
-    put_argument(p, "after", c->after);
-    put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
-    put_argument(p, "all", c->all ? "true" : NULL);
+    if (command->takes & LISTENER) {
+        ctl_path_put_encoded(p, c->words[1]);
+        ctl_path_put(p, "/");
+        ctl_path_put(p, command->name);
+    }
+    ctl_path_put_argument(p, "over", c->over);
+    ctl_path_put_argument(p, "listener", c->listener);
+    ctl_path_put_argument(p, "client", c->client);
+    ctl_path_put_argument(p, "tag", c->tag);
+    ctl_path_put_argument(p, "min_age", c->min_age);
+    ctl_path_put_argument(p, "after", c->after);
+    ctl_path_put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
+    ctl_path_put_argument(p, "all", c->all ? "true" : NULL);
 }
 
 /* --- the answer
@@ -393,20 +413,41 @@ static uint64_t patience_ms(const struct ctl *c, const struct command *command)
     return strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_MS : PATIENCE_MS;
 }
 
-static int ask(const struct ctl *c, const struct command *command)
+/* The command, with what its words say where it has several. */
+static int build_call(const struct ctl *c, struct command *command, struct ctl_call *call)
 {
-    struct path path;
+    char why[400];
+    struct ctl_words words = {c->words, c->n_words, c->over,  c->prefix,
+                              c->type,  c->ttl,     c->after, c->limit};
+    if (!(command->takes & (SERVER | STORE))) {
+        *call = (struct ctl_call){
+            .method = command->method,
+            .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+            .print = command->print,
+        };
+        build_path(c, command, &call->path);
+    } else if (command->takes & SERVER ? ctl_read_server(&words, call, why, sizeof why)
+                                       : ctl_read_store(&words, call, why, sizeof why)) {
+        return complain("%s", why);
+    }
+    command->print = call->print;
+    return call->path.full ? complain("the names or filters are too long") : DONE;
+}
+
+static int ask(const struct ctl *c, const struct command *which)
+{
+    struct command filled = *which, *command = &filled;
+    struct ctl_call call;
     struct ctl_answer answer;
     char why[400];
-    build_path(c, command, &path);
-    if (path.full)
-        return complain("the filters are too long");
+    if (build_call(c, command, &call))
+        return WRONG;
     struct ctl_request request = {
         .admin = c->admin,
         .token = c->token,
-        .method = command->method,
-        .path = path.text,
-        .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+        .method = call.method,
+        .path = call.path.text,
+        .body = call.body,
         .patience_ms = patience_ms(c, command),
     };
     if (ctl_ask(&request, &answer, why, sizeof why)) {

@@ -10,6 +10,7 @@ int ctl_print_status(const char *json);
 int ctl_print_version(const char *json);
 int ctl_print_listeners(const char *json);
 int ctl_print_conns(const char *json);
+int ctl_print_listener_state(const char *json);
 int ctl_print_killed(const char *json);
 int ctl_print_reload(const char *json);
 int ctl_print_level(const char *json);

@@ -17,7 +17,9 @@ struct pair {
     const char *listen_word, *target_word; /* what messages call them */
     const char *name;                      /* NULL: none */
     struct tls_server *tls;                /* NULL: none */
+    const struct options_tls *accept;      /* what it was made of */
     struct options_tls *dial;              /* for targets that say tls:// */
+    const struct config_settings *settings;
     size_t policy;
     unsigned range;         /* ports of TARGET's range, 1 without one */
     struct targets *shared; /* the list where TARGET has no range; NULL for "-" */
@@ -71,6 +73,7 @@ static int add_listener(struct pair *p, const struct endpoint *bind, unsigned of
     if (!l)
         return refuse(p, "%s", err_text(-ENOMEM));
     l->policy = p->policy;
+    l->settings = p->settings;
     l->tls = tls_server_hold(p->tls);
     if (p->name && !(l->name = strdup(p->name)))
         return refuse(p, "%s", err_text(-ENOMEM));
@@ -136,10 +139,30 @@ static int refuse_bypass(struct pair *p)
                   p->name ? p->name : "TARGET -");
 }
 
+/* Its options as they are in force, from wherever they have come. */
+static int note_settings(struct pair *p)
+{
+    struct draft view = {.each = *p->each,
+                         .to = p->to,
+                         .send_proxy = p->to ? (int)p->to->proxy - 1 : -1,
+                         .mode = (int)p->each->relay,
+                         .tls = *p->dial};
+    view.tls.certs = p->accept->certs;
+    view.tls.n_certs = p->accept->n_certs;
+    view.tls.client_ca = p->accept->client_ca;
+    view.tls.alpn = p->accept->alpn;
+    view.tls.client_cert = p->accept->client_cert;
+    view.tls.min = p->accept->min;
+    p->settings = options_note(p->config, &view, true);
+    return p->settings ? 0 : refuse(p, "%s", err_text(-ENOMEM));
+}
+
 /* Reads the target, for add_binds() to use. */
 static int read_target(struct pair *p)
 {
     char why[512];
+    if (note_settings(p))
+        return -ENOMEM;
     p->range = 1;
     if (!has_target(p))
         return p->to ? refuse_bypass(p) : 0;
@@ -212,6 +235,7 @@ int options_add_listeners(struct draft *d, char *const *operands, size_t n, char
                          .each = &d->each,
                          .to = d->to,
                          .tls = d->tls.server,
+                         .accept = &d->tls,
                          .dial = &d->tls,
                          .listen = operands[i],
                          .target = operands[i + 1],
@@ -257,6 +281,7 @@ int options_add_script_listener(struct draft *d, const struct script_listener *l
                      .each = &own.each,
                      .to = d->to,
                      .tls = own.tls.server ? own.tls.server : d->tls.server,
+                     .accept = own.tls.server ? &own.tls : &d->tls,
                      .dial = &d->tls,
                      .target = l->to ? l->to : "-",
                      .listen_word = "ps.listen: bind",

@@ -249,57 +249,70 @@ static int store_allow(const struct option_spec *spec, void *field, const char *
     return 0;
 }
 
-static const struct option_type type_flag = {.store = store_flag};
-static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count};
-static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count};
-static const struct option_type type_workers = {
-    "a number of threads", "auto or a number up to 1024", store_workers, format_count};
+static const struct option_type type_flag = {.store = store_flag, .show = options_show_flag};
+static const struct option_type type_u32 = {"a whole number", NULL, store_u32, format_count,
+                                            options_show_u32};
+static const struct option_type type_u64 = {"a whole number", NULL, store_u64, format_count,
+                                            options_show_u64};
+static const struct option_type type_workers = {"a number of threads",
+                                                "auto or a number up to 1024", store_workers,
+                                                format_count, options_show_u32};
 static const struct option_type type_size32 = {"a size", "4096, 64K or 1M", store_size32,
-                                               units_format_size};
+                                               units_format_size, options_show_size32};
 static const struct option_type type_size64 = {"a size", "4096, 64K, 1.5M or 1G", store_size64,
-                                               units_format_size};
+                                               units_format_size, options_show_size64};
 static const struct option_type type_time_ms = {"a time", "30, 500ms, 2m or 1h", store_time_ms,
-                                                units_format_time};
+                                                units_format_time, options_show_time_ms};
 static const struct option_type type_time_s = {"a time", "30, 2m or 1h", store_time_s,
-                                               units_format_time};
-static const struct option_type type_word = {"known", NULL, store_word, NULL};
-static const struct option_type type_policy = {"a file", "guard.lua", store_text, NULL};
-static const struct option_type type_pid_file = {"a file", "/run/penstock.pid", store_text, NULL};
-static const struct option_type type_admin = {
-    "an address", "unix:/run/penstock/admin.sock or 127.0.0.1:9180", store_text, NULL};
+                                               units_format_time, options_show_time_s};
+static const struct option_type type_word = {"known", NULL, store_word, NULL, options_show_word};
+static const struct option_type type_policy = {"a file", "guard.lua", store_text, NULL,
+                                               options_show_text};
+static const struct option_type type_pid_file = {"a file", "/run/penstock.pid", store_text, NULL,
+                                                 options_show_text};
+static const struct option_type type_admin = {"an address",
+                                              "unix:/run/penstock/admin.sock or 127.0.0.1:9180",
+                                              store_text, NULL, options_show_text};
 static const struct option_type type_token_file = {"a file", "/etc/penstock/admin.token",
-                                                   store_text, NULL};
+                                                   store_text, NULL, options_show_text};
 static const struct option_type type_log_file = {
-    "a file", "/var/log/penstock.log, or leave it out for standard error", store_log_file, NULL};
+    "a file", "/var/log/penstock.log, or leave it out for standard error", store_log_file, NULL,
+    options_show_text};
 static const struct option_type type_access = {
-    "a file", "/var/log/penstock-access.log, - for standard output, or off", store_text, NULL};
+    "a file", "/var/log/penstock-access.log, - for standard output, or off", store_text, NULL,
+    options_show_text};
 static const struct option_type type_modules = {"a list of modules", "cjson or cjson,lpeg",
-                                                store_modules, NULL};
+                                                store_modules, NULL, options_show_text};
 static const struct option_type type_ip = {"an IP address", "192.0.2.1 or 2001:db8::1", store_ip,
-                                           NULL};
-static const struct option_type type_servers = {
-    "a list of IP addresses", "9.9.9.9 or 127.0.0.1:5353,[2620:fe::fe]:53", store_servers, NULL};
+                                           NULL, options_show_ip};
+static const struct option_type type_servers = {"a list of IP addresses",
+                                                "9.9.9.9 or 127.0.0.1:5353,[2620:fe::fe]:53",
+                                                store_servers, NULL, options_show_text};
 
 static const struct option_type type_via = {
     "a proxy, or a comma list of proxies",
-    "socks5://host:1080, socks5://user:password@host:1080 or http://host:3128", store_via, NULL};
+    "socks5://host:1080, socks5://user:password@host:1080 or http://host:3128", store_via, NULL,
+    options_show_via};
 
 static const struct option_type type_cert = {"a file", "cert.pem: the certificate, then its chain",
-                                             store_cert, NULL};
+                                             store_cert, NULL, options_show_certs};
 static const struct option_type type_key = {"the key of the --tls-cert before it",
                                             "--tls-cert cert.pem --tls-key key.pem", store_key,
-                                            NULL};
+                                            NULL, options_show_keys};
 static const struct option_type type_sni = {"a certificate for a server name",
-                                            "a.example=cert.pem,key.pem", store_sni, NULL};
-static const struct option_type type_alpn = {"a list of protocols", "h2,http/1.1", store_alpn,
-                                             NULL};
+                                            "a.example=cert.pem,key.pem", store_sni, NULL,
+                                            options_show_sni};
+static const struct option_type type_alpn = {"a list of protocols", "h2,http/1.1", store_alpn, NULL,
+                                             options_show_text};
 static const struct option_type type_pin = {"a SHA-256 fingerprint in hexadecimal",
                                             "what openssl x509 -fingerprint -sha256 -noout shows",
-                                            store_pin, NULL};
-static const struct option_type type_pem = {"a file in PEM", "ca.pem", store_text, NULL};
+                                            store_pin, NULL, options_show_text};
+static const struct option_type type_pem = {"a file in PEM", "ca.pem", store_text, NULL,
+                                            options_show_text};
 static const struct option_type type_user = {"a user", "penstock or penstock:ssl-cert", store_text,
-                                             NULL};
-static const struct option_type type_host = {"a host name", "db.example", store_text, NULL};
+                                             NULL, options_show_text};
+static const struct option_type type_host = {"a host name", "db.example", store_text, NULL,
+                                             options_show_text};
 
 static const char *const client_cert_words[] = {[TLS_CLIENT_CERT_NONE] = "none",
                                                 [TLS_CLIENT_CERT_REQUEST] = "request",
@@ -311,14 +324,16 @@ static const char *const tls_version_words[] = {
 static const struct option_type type_networks = {
     "a list of networks",
     "the addresses that are believed: 10.0.0.0/8,2001:db8::/32,192.0.2.1, or unix for UNIX sockets",
-    store_networks, NULL};
+    store_networks, NULL, options_show_networks};
 
 static const char *const others_words[] = {
     [OTHERS_ACCEPT] = "accept", [OTHERS_DENY] = "deny", [OTHERS_DENY + 1] = NULL};
 
-static const struct option_type type_allow = {
-    "a list of destinations", "'*.example.com:443,10.0.0.0/8:22', or any", store_allow, NULL};
-static const struct option_type type_auth = {"a file", "/etc/penstock/users", store_text, NULL};
+static const struct option_type type_allow = {"a list of destinations",
+                                              "'*.example.com:443,10.0.0.0/8:22', or any",
+                                              store_allow, NULL, options_show_text};
+static const struct option_type type_auth = {"a file", "/etc/penstock/users", store_text, NULL,
+                                             options_show_text};
 
 static const char *const send_proxy_words[] = {"v1", "v2", NULL};
 static const char *const log_level_words[] = {

@@ -442,6 +442,16 @@ static int check_listeners(const struct options *o, char *why, size_t why_cap)
     return -EINVAL;
 }
 
+static int note_process(struct draft *d, char *why, size_t why_cap)
+{
+    d->workers = d->config.workers;
+    d->log_format = (int)d->config.log.format;
+    d->config.settings = options_note(&d->config, d, false);
+    if (!d->config.settings)
+        snprintf(why, why_cap, "%s", err_text(-ENOMEM));
+    return d->config.settings ? 0 : -ENOMEM;
+}
+
 int options_finish(struct options *o, struct config *out, char *why, size_t why_cap)
 {
     int err = check_listeners(o, why, why_cap);
@@ -452,6 +462,9 @@ int options_finish(struct options *o, struct config *out, char *why, size_t why_
     if (err)
         return err;
     settle(&o->draft);
+    err = note_process(&o->draft, why, why_cap);
+    if (err)
+        return err;
     *out = o->draft.config;
     config_init(&o->draft.config);
     return 0;

@@ -3,6 +3,7 @@
 #define PENSTOCK_CORE_CLI_OPTIONS_PRIV_H
 
 #include "options_tls.h"
+#include "penstock/base/json.h"
 #include "penstock/cli/options.h"
 #include "penstock/script/script.h"
 
@@ -15,7 +16,26 @@ struct option_type {
     int (*store)(const struct option_spec *spec, void *field, const char *value);
     /* A bound as text, for types with bounds. */
     const char *(*format)(uint64_t bound, char *buf, size_t cap);
+    /* Writes what *field holds as a value of JSON, without secrets: null for what is not given. */
+    void (*show)(const struct option_spec *spec, const void *field, struct json *j);
 };
+
+/* options_show.c: for each kind of field. */
+void options_show_flag(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_u32(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_u64(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_size32(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_size64(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_time_ms(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_time_s(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_word(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_text(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_ip(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_networks(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_via(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_certs(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_keys(const struct option_spec *spec, const void *field, struct json *j);
+void options_show_sni(const struct option_spec *spec, const void *field, struct json *j);
 
 /* What the options say, before there are listeners to say it of. Words are kept as their index. */
 struct draft {
@@ -29,6 +49,11 @@ struct draft {
     int log_level;               /* enum log_level */
     int log_format;              /* enum log_format, -1 when not given */
 };
+
+/* Puts all options of listeners, or all others, as `d` has them, to what `config` owns. NULL when
+ * out of memory. */
+struct config_settings *options_note(struct config *config, const struct draft *d,
+                                     bool of_listener);
 
 enum { OPTIONS_MAX = 128 };
 

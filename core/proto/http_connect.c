@@ -4,10 +4,11 @@
 #include <stdio.h>
 
 #include "http_text.h"
+#include "penstock/base/base64.h"
 #include "penstock/base/err.h"
 
 enum {
-    BASE64_MAX = (2 * HTTP_CONNECT_LOGIN_MAX + 1 + 2) / 3 * 4,
+    BASE64_MAX = BASE64_LEN(2 * HTTP_CONNECT_LOGIN_MAX + 1),
     STATUS_AT = 9, /* behind "HTTP/1.1 " */
 };
 
@@ -56,24 +57,6 @@ bool http_connect_is_of_host(unsigned status)
 
 /* ---- the request ---- */
 
-static void put_base64(const char *text, size_t n, char *out)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *b = (const uint8_t *)text;
-    for (; n; n = n > 3 ? n - 3 : 0, b += 3) {
-        uint32_t bits = (uint32_t)b[0] << 16;
-        if (n > 1)
-            bits |= (uint32_t)b[1] << 8;
-        if (n > 2)
-            bits |= b[2];
-        *out++ = digits[bits >> 18];
-        *out++ = digits[bits >> 12 & 63];
-        *out++ = n > 1 ? digits[bits >> 6 & 63] : '=';
-        *out++ = n > 2 ? digits[bits & 63] : '=';
-    }
-    *out = '\0';
-}
-
 size_t http_connect_build(const char *authority, const char *user, const char *password, char *out)
 {
     char login[2 * HTTP_CONNECT_LOGIN_MAX + 2], base64[BASE64_MAX + 1] = "";
@@ -81,7 +64,7 @@ size_t http_connect_build(const char *authority, const char *user, const char *p
         PENSTOCK_REQUIRE(strlen(user) <= HTTP_CONNECT_LOGIN_MAX &&
                          strlen(password) <= HTTP_CONNECT_LOGIN_MAX);
         int len = snprintf(login, sizeof login, "%s:%s", user, password);
-        put_base64(login, (size_t)len, base64);
+        base64_encode(login, (size_t)len, base64);
     }
     int n = snprintf(out, HTTP_CONNECT_REQUEST_MAX, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s%s%s\r\n",
                      authority, authority, user ? "Proxy-Authorization: Basic " : "", base64,

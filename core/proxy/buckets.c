@@ -83,7 +83,7 @@ void buckets_free(struct buckets *b)
     free(b);
 }
 
-static struct buckets_limits limits_of(struct buckets *b)
+struct buckets_limits buckets_get_limits(struct buckets *b)
 {
     uv_mutex_lock(&b->lock);
     struct buckets_limits limits = b->limits;
@@ -163,7 +163,7 @@ static void make_room(struct buckets *b, struct shard *shard, uint64_t keys, uin
 static struct bucket *add(struct buckets *b, struct shard *shard, struct buckets_key key,
                           uint64_t hash, uint64_t now_ns)
 {
-    struct buckets_limits limits = limits_of(b);
+    struct buckets_limits limits = buckets_get_limits(b);
     make_room(b, shard, limits.keys, now_ns);
     struct bucket *bucket = calloc(1, sizeof *bucket + key.n);
     if (!bucket)

@@ -38,11 +38,34 @@ static void listener_deinit(struct config_listener *l)
     networks_drop(l->accept_proxy.from);
 }
 
+struct config_settings *config_add_settings(struct config *c, size_t n)
+{
+    struct config_settings *s = calloc(1, sizeof *s + n * sizeof s->items[0]);
+    if (!s)
+        return NULL;
+    s->n = n;
+    s->next = c->noted;
+    c->noted = s;
+    return s;
+}
+
+static void free_settings(struct config *c)
+{
+    while (c->noted) {
+        struct config_settings *s = c->noted;
+        c->noted = s->next;
+        for (size_t i = 0; i < s->n; i++)
+            free(s->items[i].json);
+        free(s);
+    }
+}
+
 void config_deinit(struct config *c)
 {
     for (size_t i = 0; i < c->n_listeners; i++)
         listener_deinit(&c->listeners[i]);
     free(c->listeners);
+    free_settings(c);
     free(c->policy);
     free(c->allow);
     free(c->auth);

@@ -17,6 +17,8 @@ struct pool {
     atomic_uint refs; /* its owner, and each server */
     struct list servers;
     struct pool_eject eject;
+    enum pool_algo algo;
+    uint32_t users; /* workers whose configuration has it */
     char name[];
 };
 
@@ -33,22 +35,39 @@ struct pool_server {
     uint64_t end_ms;     /* until then; 0: they may stay */
     uint64_t name_hash;  /* HASH */
     double turn;         /* ROUND_ROBIN: who has most is next */
+    uint64_t good, bad;  /* dials */
+    char *address;       /* NULL: like its name */
+    double configured;   /* weight */
+    double weight;       /* in its place, given by hand; 0: none */
+    uint32_t users;      /* as of the pool */
     bool drained, is_down;
+    bool checked; /* there are checks */
+    enum pool_check last_check;
     char name[];
 };
 
 /* The same in every process: a key stays with its server over a restart, and on another machine. */
 static const struct hash_key name_key = {0x706f6f6c, 0x73657276};
 
+#define X(name, word) [POOL_##name] = word,
 const char *pool_state_name(enum pool_state state)
 {
-    static const char *const names[] = {
-#define X(name, word) [POOL_##name] = word,
-        POOL_STATES(X)
-#undef X
-    };
+    static const char *const names[] = {POOL_STATES(X)};
     return names[state];
 }
+
+const char *pool_check_name(enum pool_check check)
+{
+    static const char *const names[] = {POOL_CHECKS(X)};
+    return names[check];
+}
+
+const char *pool_algo_name(enum pool_algo algo)
+{
+    static const char *const names[] = {POOL_ALGOS(X)};
+    return names[algo];
+}
+#undef X
 
 /* ---- life ---- */
 
@@ -72,13 +91,6 @@ void pool_free(struct pool *p)
         return;
     uv_mutex_destroy(&p->lock);
     free(p);
-}
-
-void pool_set_eject(struct pool *p, const struct pool_eject *eject)
-{
-    uv_mutex_lock(&p->lock);
-    p->eject = *eject;
-    uv_mutex_unlock(&p->lock);
 }
 
 static struct pool_server *find(struct pool *p, const char *name)
@@ -150,6 +162,7 @@ void pool_server_drop(struct pool_server *s)
     uv_mutex_unlock(&p->lock);
     if (!last)
         return;
+    free(s->address);
     free(s);
     pool_free(p);
 }
@@ -157,6 +170,57 @@ void pool_server_drop(struct pool_server *s)
 const char *pool_server_name(const struct pool_server *s)
 {
     return s->name;
+}
+
+/* ---- configurations ---- */
+
+static void set_address(struct pool_server *s, const char *address)
+{
+    if (s->address && address && !strcmp(s->address, address))
+        return;
+    free(s->address);
+    s->address = address ? strdup(address) : NULL;
+}
+
+void pool_use(struct pool *p, const struct pool_use *use)
+{
+    uv_mutex_lock(&p->lock);
+    p->users++;
+    p->algo = use->algo;
+    p->eject = use->eject;
+    for (size_t i = 0; i < use->n_members; i++) {
+        struct pool_server *s = use->members[i].server;
+        s->users++;
+        if (s->configured != use->members[i].weight)
+            s->weight = 0; /* what it was to replace is gone */
+        s->configured = use->members[i].weight;
+        set_address(s, use->members[i].address);
+        s->checked = use->checks;
+    }
+    uv_mutex_unlock(&p->lock);
+}
+
+void pool_unuse(struct pool *p, const struct pool_use *use)
+{
+    uv_mutex_lock(&p->lock);
+    p->users--;
+    for (size_t i = 0; i < use->n_members; i++)
+        use->members[i].server->users--;
+    uv_mutex_unlock(&p->lock);
+}
+
+void pool_set_weight(struct pool_server *s, double weight)
+{
+    uv_mutex_lock(&s->pool->lock);
+    s->weight = weight;
+    uv_mutex_unlock(&s->pool->lock);
+}
+
+/* An older configuration goes on with its own. */
+static double weight_of(const struct pool_member *m)
+{
+    const struct pool_server *s = m->server;
+    return s->weight > 0 && s->configured == m->weight ? s->weight : m->weight;
 }
 
 /* ---- states ---- */
@@ -207,6 +271,7 @@ bool pool_checked(struct pool_server *s, bool success, uint32_t fall, uint32_t r
 {
     uv_mutex_lock(&s->pool->lock);
     bool contradicts = success == s->is_down;
+    s->last_check = success ? POOL_PASSED : POOL_FAILED;
     s->checks = contradicts ? s->checks + 1 : 0;
     bool changes = contradicts && s->checks >= (success ? rise : fall);
     if (changes) {
@@ -222,6 +287,8 @@ bool pool_dialled(struct pool_server *s, bool success, uint64_t now_ms)
     struct pool *p = s->pool;
     uv_mutex_lock(&p->lock);
     s->fails = success ? 0 : s->fails + 1;
+    s->good += success;
+    s->bad += !success;
     if (success)
         s->ejected_ms = 0;
     bool ejects = p->eject.fails && s->fails >= p->eject.fails;
@@ -341,11 +408,11 @@ static double score_of(const struct pool_choice *c, uint32_t number)
     const struct pool_member *m = &c->members[number];
     switch (c->algo) {
     case POOL_HASH:
-        return rendezvous(mix(c->key ^ m->server->name_hash), m->weight);
+        return rendezvous(mix(c->key ^ m->server->name_hash), weight_of(m));
     case POOL_RANDOM:
-        return rendezvous(mix(c->random + number), m->weight);
+        return rendezvous(mix(c->random + number), weight_of(m));
     case POOL_LEAST_CONN:
-        return -(m->server->active + 1.0) / m->weight;
+        return -(m->server->active + 1.0) / weight_of(m);
     default:
         return 0;
     }
@@ -380,8 +447,9 @@ static size_t take_turn(const struct pool_choice *c, const uint32_t *order, size
     size_t best = 0;
     for (size_t i = 0; i < n; i++) {
         const struct pool_member *m = &c->members[order[i]];
-        m->server->turn += m->weight;
-        sum += m->weight;
+        double weight = weight_of(m);
+        m->server->turn += weight;
+        sum += weight;
         if (m->server->turn > c->members[order[best]].server->turn)
             best = i;
     }
@@ -434,13 +502,37 @@ size_t pool_choose(struct pool *p, const struct pool_choice *choice, uint32_t *o
     return n;
 }
 
+static enum pool_check check_of(const struct pool_server *s)
+{
+    if (!s->checked)
+        return POOL_UNCHECKED;
+    return s->last_check == POOL_UNCHECKED ? POOL_WAITING : s->last_check;
+}
+
+static struct pool_view view_of(const struct pool_server *s, uint64_t now_ms)
+{
+    return (struct pool_view){.pool = s->pool->name,
+                              .server = s->name,
+                              .address = s->address ? s->address : s->name,
+                              .state = state_of(s, now_ms),
+                              .active = s->active,
+                              .algo = s->pool->algo,
+                              .used = s->users > 0,
+                              .pool_used = s->pool->users > 0,
+                              .weight = s->weight > 0 ? s->weight : s->configured,
+                              .configured_weight = s->configured,
+                              .good = s->good,
+                              .bad = s->bad,
+                              .check = check_of(s)};
+}
+
 void pool_visit(struct pool *p, uint64_t now_ms,
                 void (*visit)(void *arg, const struct pool_view *view), void *arg)
 {
     uv_mutex_lock(&p->lock);
     list_for_each (node, next, &p->servers) {
         const struct pool_server *s = container_of(node, struct pool_server, node);
-        struct pool_view view = {p->name, s->name, state_of(s, now_ms), s->active};
+        struct pool_view view = view_of(s, now_ms);
         visit(arg, &view);
     }
     uv_mutex_unlock(&p->lock);

@@ -21,6 +21,16 @@ void server_get_status(const struct server *s, struct server_status *out)
     };
 }
 
+struct stats *server_stats(struct server *s)
+{
+    return s->counts.stats;
+}
+
+struct config *server_config(struct server *s)
+{
+    return s->version.config;
+}
+
 size_t server_n_listeners(const struct server *s)
 {
     return s->listeners.n;

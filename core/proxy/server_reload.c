@@ -21,7 +21,40 @@ static bool differ(const char *a, const char *b)
     return a != b && (!a || !b || strcmp(a, b) != 0);
 }
 
-/* Options of the process that are read only once. */
+/* Options of the process that are read only once. X(name, has it changed from `was` to `now`?) */
+#define AT_START(X)                                                                                \
+    X(user, differ(now->user, was->user))                                                          \
+    X(workers, now->workers != was->workers)                                                       \
+    X(max_conns, now->max_conns != was->max_conns)                                                 \
+    X(spin, now->spin_us != was->spin_us)                                                          \
+    X(gather, now->gather_us != was->gather_us)                                                    \
+    X(resolver, differ(now->resolver, was->resolver))                                              \
+    X(pid_file, differ(now->pid_file, was->pid_file))                                              \
+    X(admin, differ(now->admin, was->admin))                                                       \
+    X(admin_token_file, differ(now->admin_token_file, was->admin_token_file))                      \
+    X(admin_no_token, now->admin_no_token != was->admin_no_token)                                  \
+    X(log_file, differ(now->log.file, was->log.file))                                              \
+    X(log_format, now->log.format != was->log.format)                                              \
+    X(access_log, differ(now->log.access_file, was->log.access_file))
+
+bool server_keeps(const char *option)
+{
+    static const char *const names[] = {
+#define X(name, changed) #name,
+        AT_START(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t n = 0;
+        while (names[i][n] &&
+               (names[i][n] == option[n] || (names[i][n] == '_' && option[n] == '-')))
+            n++;
+        if (!names[i][n] && !option[n])
+            return true;
+    }
+    return false;
+}
+
 static void warn_of_restart(const struct server *s, const struct config *now)
 {
     const struct config *was = s->version.config;
@@ -29,18 +62,9 @@ static void warn_of_restart(const struct server *s, const struct config *now)
         const char *name;
         bool changed;
     } options[] = {
-        {"workers", now->workers != was->workers},
-        {"max_conns", now->max_conns != was->max_conns},
-        {"spin", now->spin_us != was->spin_us},
-        {"gather", now->gather_us != was->gather_us},
-        {"resolver", differ(now->resolver, was->resolver)},
-        {"pid_file", differ(now->pid_file, was->pid_file)},
-        {"admin", differ(now->admin, was->admin)},
-        {"admin_token_file", differ(now->admin_token_file, was->admin_token_file)},
-        {"admin_no_token", now->admin_no_token != was->admin_no_token},
-        {"log_file", differ(now->log.file, was->log.file)},
-        {"log_format", now->log.format != was->log.format},
-        {"access_log", differ(now->log.access_file, was->log.access_file)},
+#define X(name, changed) {#name, changed},
+        AT_START(X)
+#undef X
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         if (options[i].changed)

@@ -193,13 +193,45 @@ int shared_pool(struct shared *s, const char *name, struct pool **out)
     return err;
 }
 
-struct pool *shared_find_pool(struct shared *s, const char *name)
+static void *find_there(struct shared *s, const struct list *names, const char *name)
 {
     size_t n;
     uv_mutex_lock(&s->lock);
-    struct named *named = find(&s->pools, name, &n);
+    struct named *named = find(names, name, &n);
     uv_mutex_unlock(&s->lock);
     return named ? named->it : NULL;
+}
+
+struct pool *shared_find_pool(struct shared *s, const char *name)
+{
+    return find_there(s, &s->pools, name);
+}
+
+struct store *shared_find_store(struct shared *s, const char *name)
+{
+    return find_there(s, &s->stores, name);
+}
+
+void shared_visit_stores(struct shared *s,
+                         void (*visit)(void *arg, const char *name, struct store *store), void *arg)
+{
+    uv_mutex_lock(&s->lock);
+    list_for_each (node, next, &s->stores) {
+        struct named *named = container_of(node, struct named, node);
+        visit(arg, named->name, named->it);
+    }
+    uv_mutex_unlock(&s->lock);
+}
+
+void shared_visit_buckets(struct shared *s,
+                          void (*visit)(void *arg, const char *name, struct buckets *b), void *arg)
+{
+    uv_mutex_lock(&s->lock);
+    list_for_each (node, next, &s->buckets) {
+        struct named *named = container_of(node, struct named, node);
+        visit(arg, named->name, named->it);
+    }
+    uv_mutex_unlock(&s->lock);
 }
 
 void shared_visit_pools(struct shared *s, uint64_t now_ms,

@@ -173,8 +173,7 @@ static void show_handshakes(struct page *p)
             results[i][0], results[i][1]);
 }
 
-/* The word for the end of a dial; NULL for what none can come to (reason_from_err()). */
-static const char *dial_word(size_t result)
+const char *stats_dial_word(size_t result)
 {
     switch (result) {
     case DIAL_OK:
@@ -200,9 +199,9 @@ static void show_dials(struct page *p)
     begin(p, OWN_DIALS);
     FOR_EACH_LISTENER(l, p)
     for (size_t i = 0; i < DIAL_RESULT_COUNT; i++)
-        if (dial_word(i))
+        if (stats_dial_word(i))
             PUT(p, (double)total_at(p, l, offsetof(struct listener_stats, dials), i), l->name,
-                dial_word(i));
+                stats_dial_word(i));
 }
 
 static void show_listeners(struct page *p)
@@ -227,24 +226,25 @@ static void show_listeners(struct page *p)
 
 /* ---- workers ---- */
 
-static void show_dns(struct page *p)
+const char *stats_dns_word(enum resolver_result result)
 {
     static const char *const words[] = {
 #define X(name, word) [RESOLVER_##name] = word,
         RESOLVER_RESULTS(X)
 #undef X
     };
-    begin(p, OWN_DNS);
-    for (size_t i = 0; i < RESOLVER_RESULT_COUNT; i++) {
-        uint64_t sum = 0;
-        for (unsigned w = 0; w < p->stats->n_workers; w++)
-            sum += count_get(&p->stats->workers[w].dns[i]);
-        PUT(p, (double)sum, words[i]);
-    }
+    return words[result];
 }
 
-/* The metric of the member `at` bytes into a record of calls. */
-static void show_calls(struct page *p, enum own_metric metric, size_t at, double unit)
+static void show_dns(struct page *p)
+{
+    begin(p, OWN_DNS);
+    for (int i = 0; i < RESOLVER_RESULT_COUNT; i++)
+        PUT(p, (double)stats_dns(p->stats, (enum resolver_result)i),
+            stats_dns_word((enum resolver_result)i));
+}
+
+const char *stats_call_word(enum policy_call call)
 {
     static const char *const words[] = {
 #define X(name, lua) [CALL_HOOK + HOOK_##name] = lua,
@@ -252,15 +252,33 @@ static void show_calls(struct page *p, enum own_metric metric, size_t at, double
 #undef X
             [CALL_FILTER] = "filter",
         [CALL_TASK] = "task"};
+    return words[call];
+}
+
+/* The metric of the member of the sums that `get` gives. */
+static void show_calls(struct page *p, enum own_metric metric,
+                       double (*get)(const struct call_sums *sums))
+{
     begin(p, metric);
-    for (size_t i = 0; i < CALL_COUNT; i++) {
-        uint64_t sum = 0;
-        for (unsigned w = 0; w < p->stats->n_workers; w++) {
-            const struct call_stats *calls = &p->stats->workers[w].policies.calls[i];
-            sum += count_get((const struct count *)((const char *)calls + at));
-        }
-        PUT(p, (double)sum * unit, words[i]);
+    for (int i = 0; i < CALL_COUNT; i++) {
+        struct call_sums sums = stats_calls(p->stats, (enum policy_call)i);
+        PUT(p, get(&sums), stats_call_word((enum policy_call)i));
     }
+}
+
+static double calls_of(const struct call_sums *sums)
+{
+    return (double)sums->calls;
+}
+
+static double errors_of(const struct call_sums *sums)
+{
+    return (double)sums->errors;
+}
+
+static double seconds_of(const struct call_sums *sums)
+{
+    return (double)sums->ns * 1e-9;
 }
 
 static double heap_bytes(const struct worker_stats *w)
@@ -323,8 +341,7 @@ static void show_pools(struct page *p)
 
 /* ---- the process ---- */
 
-/* Returns 0 when nobody tells. */
-static unsigned long count_descriptors(void)
+unsigned long stats_descriptors(void)
 {
     struct stat st;
     if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0) /* Linux 6.2: it is their number */
@@ -342,7 +359,7 @@ static unsigned long count_descriptors(void)
 static void show_process(struct page *p)
 {
     struct rlimit limit;
-    unsigned long open = count_descriptors();
+    unsigned long open = stats_descriptors();
     begin(p, OWN_DESCRIPTORS);
     if (open)
         put(p, (double)open, no_labels);
@@ -364,9 +381,9 @@ void stats_visit(void *arg, const struct metrics_visitor *visitor)
     show_listeners(&page);
     show_dns(&page);
     show_pools(&page);
-    show_calls(&page, OWN_HOOK_CALLS, offsetof(struct call_stats, calls), 1);
-    show_calls(&page, OWN_HOOK_ERRORS, offsetof(struct call_stats, errors), 1);
-    show_calls(&page, OWN_HOOK_SECONDS, offsetof(struct call_stats, ns), 1e-9);
+    show_calls(&page, OWN_HOOK_CALLS, calls_of);
+    show_calls(&page, OWN_HOOK_ERRORS, errors_of);
+    show_calls(&page, OWN_HOOK_SECONDS, seconds_of);
     show_workers(&page);
     show_process(&page);
 }

@@ -170,11 +170,16 @@ void store_set_limits(struct store *s, const struct store_limits *limits)
 
 /* ---- places ---- */
 
+static struct shard *shard_of(struct store *s, uint64_t hash)
+{
+    return &s->shards[(hash >> 48) % s->n_shards];
+}
+
 /* Locks the key's shard. */
 static struct place enter(struct store *s, struct store_key key, uint64_t now_ms)
 {
     struct place p = {.key = key, .hash = hash_bytes(s->hash, key.bytes, key.n)};
-    p.shard = &s->shards[(p.hash >> 48) % s->n_shards];
+    p.shard = shard_of(s, p.hash);
     uv_mutex_lock(&p.shard->lock);
     p.item = (struct item *)keyed_find(&p.shard->table, p.hash, key.bytes, key.n);
     if (p.item && is_past(p.item, now_ms)) {
@@ -405,6 +410,81 @@ enum store_result store_ttl(struct store *s, struct store_key key, uint64_t now_
         *out = p.item->expires_ms ? p.item->expires_ms - now_ms : UINT64_MAX;
     leave(s, &p);
     return result;
+}
+
+/* ---- shown ---- */
+
+static void show(const struct item *item, uint64_t now_ms, store_visit_fn *visit, void *arg)
+{
+    struct store_item shown = {
+        .key = {item->key, item->node.key_len},
+        .value = item->value,
+        .ttl_ms = item->expires_ms ? item->expires_ms - now_ms : UINT64_MAX,
+    };
+    if (!is_past(item, now_ms))
+        visit(arg, &shown);
+}
+
+enum store_result store_look(struct store *s, struct store_key key, uint64_t now_ms,
+                             store_visit_fn *visit, void *arg)
+{
+    if (!fits(key, &none))
+        return STORE_TOO_LONG;
+    uint64_t hash = hash_bytes(s->hash, key.bytes, key.n);
+    struct shard *shard = shard_of(s, hash);
+    uv_mutex_lock(&shard->lock);
+    const struct item *item =
+        (const struct item *)keyed_find(&shard->table, hash, key.bytes, key.n);
+    bool there = item && !is_past(item, now_ms);
+    if (there)
+        show(item, now_ms, visit, arg);
+    uv_mutex_unlock(&shard->lock);
+    return there ? STORE_OK : STORE_NOT_FOUND;
+}
+
+static uint64_t reverse(uint64_t x)
+{
+    uint64_t r = 0;
+    for (int i = 0; i < 64; i++, x >>= 1)
+        r = r << 1 | (x & 1);
+    return r;
+}
+
+/* The slot after `at`, 0 after the last: counted with the highest bit of the mask as the lowest. A
+ * table that doubles meanwhile has split what was passed into slots that are passed, too. */
+static uint64_t next_slot(uint64_t at, uint64_t mask)
+{
+    return reverse(reverse(at | ~mask) + 1);
+}
+
+bool store_walk(struct store *s, struct store_cursor *cursor, size_t n_chains, uint64_t now_ms,
+                store_visit_fn *visit, void *arg)
+{
+    if (cursor->shard >= s->n_shards)
+        return false;
+    struct shard *shard = &s->shards[cursor->shard];
+    const struct keyed_table *t = &shard->table;
+    uv_mutex_lock(&shard->lock);
+    do {
+        size_t mask = t->n_slots - 1; /* no slots, no chain */
+        const struct keyed *k = t->n_slots ? keyed_chain(t, cursor->at & mask) : NULL;
+        for (; k; k = k->next)
+            show((const struct item *)k, now_ms, visit, arg);
+        cursor->at = t->n_slots ? next_slot(cursor->at, mask) : 0;
+    } while (cursor->at && --n_chains);
+    uv_mutex_unlock(&shard->lock);
+    cursor->shard += cursor->at == 0;
+    return cursor->shard < s->n_shards;
+}
+
+struct store_limits store_get_limits(struct store *s)
+{
+    return (struct store_limits){atomic_load(&s->max_items), atomic_load(&s->max_bytes)};
+}
+
+uint64_t store_bytes(struct store *s)
+{
+    return atomic_load(&s->bytes);
 }
 
 uint64_t store_len(struct store *s)

@@ -17,11 +17,14 @@ struct script_server {
 
 /* Its environment is the list of its servers, in the order of the members. */
 struct script_pool {
+    struct list node; /* in vm->pools */
     struct vm *vm;
     struct pool *pool;
     enum pool_algo algo;
+    bool checks, used; /* used: pool_use() was told */
+    struct pool_eject eject;
     size_t n;
-    struct pool_member members[]; /* held by those userdata */
+    struct pool_member members[]; /* each a reference; texts of tables that servers keep */
 };
 
 /* The same in every process: a key stays with its server over a restart. */
@@ -114,6 +117,36 @@ static struct pool_server *push_server(lua_State *L, struct pool *p)
     return s->server;
 }
 
+/* ---- in force ---- */
+
+static void use(struct script_pool *p, bool used)
+{
+    struct pool_use what = {p->algo, p->checks, p->eject, p->members, p->n};
+    if (p->used == used)
+        return;
+    p->used = used;
+    if (used)
+        pool_use(p->pool, &what);
+    else
+        pool_unuse(p->pool, &what);
+}
+
+void lib_pool_use(struct vm *vm, bool used)
+{
+    list_for_each (node, next, &vm->pools)
+        use(container_of(node, struct script_pool, node), used);
+}
+
+static int pool_gc(lua_State *L)
+{
+    struct script_pool *p = lua_touserdata(L, 1);
+    use(p, false);
+    list_remove(&p->node);
+    for (; p->n; p->n--)
+        pool_server_drop(p->members[p->n - 1].server);
+    return 0;
+}
+
 /* ---- the choice ---- */
 
 /* The text at `arg` that a choice goes by; 0 without one. */
@@ -184,8 +217,8 @@ static int core_servers(lua_State *L)
 
 /* ---- making pools ---- */
 
-/* pool(name, algo, servers, eject fails, eject ms) -> pool, or nil and why. servers: a list of
- * { name =, weight =, spec =, url = } of different names, up to POOL_SERVERS_MAX. */
+/* pool(name, algo, servers, checks, eject fails, eject ms) -> pool, or nil and why. servers: a list
+ * of { name =, address =, weight =, spec =, url = } of different names, up to POOL_SERVERS_MAX. */
 static int core_pool(lua_State *L)
 {
     static const char *const algos[] = {
@@ -196,27 +229,30 @@ static int core_pool(lua_State *L)
     struct vm *vm = vm_of(L);
     const char *name = luaL_checkstring(L, 1);
     enum pool_algo algo = (enum pool_algo)luaL_checkoption(L, 2, NULL, algos);
-    struct pool_eject eject = {(uint32_t)luaL_checknumber(L, 4), (uint64_t)luaL_checknumber(L, 5)};
+    struct pool_eject eject = {(uint32_t)luaL_checknumber(L, 5), (uint64_t)luaL_checknumber(L, 6)};
     size_t n = lua_objlen(L, 3);
     struct script_pool *p = lua_newuserdata(L, sizeof *p + n * sizeof p->members[0]);
-    *p = (struct script_pool){.vm = vm, .algo = algo, .n = n};
+    *p =
+        (struct script_pool){.vm = vm, .algo = algo, .checks = lua_toboolean(L, 4), .eject = eject};
     int err = shared_pool(vm->shared, name, &p->pool);
     if (err)
         return lib_fail(L, err_text(err));
+    list_push(&vm->pools, &p->node);
+    luaL_getmetatable(L, pool_type);
+    lua_setmetatable(L, -2);
     lua_createtable(L, (int)n, 0); // stack: …, pool, servers
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 3, (int)i + 1);
-        p->members[i].server = push_server(L, p->pool); // stack: …, table, server
+        struct pool_server *server = push_server(L, p->pool); // stack: …, table, server
         lua_getfield(L, -2, "weight");
-        p->members[i].weight = luaL_checknumber(L, -1);
-        lua_pop(L, 1);
+        lua_getfield(L, -3, "address"); // stack: …, table, server, weight, address
+        p->members[p->n++] = (struct pool_member){pool_server_hold(server), lua_tonumber(L, -2),
+                                                  lua_tostring(L, -1)};
+        lua_pop(L, 2);
         lua_rawseti(L, -3, (int)i + 1);
         lua_pop(L, 1); // stack: …, pool, servers
     }
     lua_setfenv(L, -2);
-    luaL_getmetatable(L, pool_type);
-    lua_setmetatable(L, -2);
-    pool_set_eject(p->pool, &eject);
     return 1;
 }
 
@@ -312,6 +348,10 @@ void lib_pool_open(lua_State *L, struct vm *vm)
     lua_pushinteger(L, POOL_SERVERS_MAX);
     lua_setfield(L, -2, "SERVERS_MAX");
     lib_type(L, vm, pool_type, methods);
+    luaL_getmetatable(L, pool_type);
+    lua_pushcfunction(L, pool_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
     lua_setfield(L, -2, "methods");
     lua_setfield(L, -2, "pool"); // stack: …, core
 }

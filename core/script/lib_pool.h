@@ -8,6 +8,8 @@
 /* The word for a pool of which no server may be used. */
 #define LIB_POOL_UNAVAILABLE "unavailable"
 
+/* The VM has come into force, or been replaced: its pools are told. */
+void lib_pool_use(struct vm *vm, bool used);
 /* Is there a pool at `index`? */
 bool lib_pool_is(lua_State *L, int index);
 /* The server at `index`, which is its userdata's; NULL when there is something else. Its

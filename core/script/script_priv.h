@@ -349,6 +349,7 @@ struct vm {
     struct list closing;    /* struct script_conn: to be closed once Lua is left */
     struct list dirty, dirty_sockets; /* struct script_conn, script_socket: hooks have put bytes
                                          there that are not yet written */
+    struct list pools;                /* of lib_pool.c */
     struct list tls;                  /* contexts, by what they were made of (lib_tls.c) */
     struct list ready;                /* struct task: to be started, woken or cancelled */
     struct loop_task run_ready;

@@ -7,6 +7,7 @@
 
 #include "lua_modules.h"
 #include "penstock/proxy/shared.h"
+#include "lib_pool.h"
 #include "lib_tls.h"
 #include "script_priv.h"
 #include "socket_priv.h"
@@ -203,6 +204,7 @@ static struct vm *vm_new(const struct script_options *options)
     list_init(&vm->sockets);
     list_init(&vm->ready);
     list_init(&vm->tls);
+    list_init(&vm->pools);
     list_init(&vm->run_ready.node);
     report_init(vm);
     seed_random(vm, options->seed);
@@ -243,6 +245,7 @@ void script_activate(struct vm *vm, struct loop *loop, bool again)
     vm->again = again;
     if (vm->set.stats)
         heap_tell(&vm->heap, &vm->set.stats->heap_bytes);
+    lib_pool_use(vm, true);
     sched_activate(vm);
 }
 
@@ -252,6 +255,7 @@ void script_retire(struct vm *vm, bool replaced)
         return;
     vm->retired = true;
     if (replaced) {
+        lib_pool_use(vm, false);
         sched_end_timers(vm);
         lua_gc(vm->L, LUA_GCCOLLECT,
                0); /* it will allocate little from now on, and so collect little */

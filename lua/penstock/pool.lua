@@ -82,7 +82,8 @@ return function(ps, core, time_ms)
     if type(weight) ~= "number" or not (weight > 0 and weight <= WEIGHT_MAX) then
       fail("%s: weight is a number above 0", where)
     end
-    return { name = item.name or name, weight = weight, url = url, spec = spec_of(item, address or item[1]) }
+    local spec = spec_of(item, address or item[1])
+    return { name = item.name or name, address = name, weight = weight, url = url, spec = spec }
   end
 
   local function servers_of(items)
@@ -206,7 +207,7 @@ return function(ps, core, time_ms)
     end
     if names[options.name] then fail('ps.pool: two pools are named "%s"', options.name) end
     local algo, list, checks = algo_of(options.algo), servers_of(options.servers), checks_of(options.check)
-    local made, why = pool.new(options.name, algo, list, eject_of(options.eject))
+    local made, why = pool.new(options.name, algo, list, checks ~= nil, eject_of(options.eject))
     if not made then fail("ps.pool: %s", why) end
     names[options.name] = true
     for _, server in ipairs(pool.servers(made)) do

@@ -85,5 +85,5 @@ complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'
 complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_suffix _spec.lua)'
 
 # So has penstock ctl.
-complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill reload log metrics'
-complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --json --watch --max-wait --token-file'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill drain up reload pools server stores store buckets stats config log metrics'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --over --prefix --type --ttl --max-wait --json --watch --token-file'

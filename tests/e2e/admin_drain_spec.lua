@@ -29,7 +29,7 @@ describe("a listener that is drained", function()
     local server = t:listen()
     local p, at = start(t, listener("db", "127.0.0.1:0", server) .. listener("other", "127.0.0.1:0", server))
     local client, upstream = t:pair(p, server)
-    assert.same({ 200, { state = "drained" } }, { change(t, at, "db/drain") })
+    assert.same({ 200, { listener = "db", state = "drained" } }, { change(t, at, "db/drain") })
     assert.same({ "drained", 1 }, { state_of(t, at, "db") })
     for _ = 1, 4 do
       local _, why = net.try_connect(p.addresses[1])
@@ -39,7 +39,7 @@ describe("a listener that is drained", function()
     upstream:expect "still"
     t:pair(p.addresses[2], server) -- the other one goes on
     assert.equal(200, (change(t, at, "db/drain"))) -- it is already
-    assert.same({ 200, { state = "open" } }, { change(t, at, "db/up") })
+    assert.same({ 200, { listener = "db", state = "open" } }, { change(t, at, "db/up") })
     assert.equal("open", state_of(t, at, "db"))
     for _ = 1, 4 do t:pair(p, server) end
     assert.equal(200, (change(t, at, "db/up")))

@@ -19,6 +19,30 @@ local function expect_narrow(text)
   end
 end
 
+describe("penstock ctl", function()
+  case("drains a listener, and opens it again", function(t)
+    local server = t:listen()
+    local p, ctl = start(t, { "127.0.0.1:0", server.address })
+    local client = t:pair(p, server)
+    assert.same({ 0, "", p.address .. " is drained\n" }, { ctl("drain", p.address) })
+    assert.is_nil((t:try_connect(p)))
+    assert.matches("drained", select(3, ctl "listeners"))
+    assert.same({ 0, "", p.address .. " is drained\n" }, { ctl("drain", p.address, "--over", "10ms") })
+    client:expect_reset()
+    assert.same({ 0, "", p.address .. " is open\n" }, { ctl("up", p.address) })
+    t:pair(p, server)
+    assert.same({ 1, "penstock ctl: there is no such listener\n", "" }, { ctl("drain", "127.0.0.1:1") })
+    for _, wrong in ipairs {
+      { "drain needs the name of a listener; penstock ctl listeners shows them", "drain" },
+      { "up has no --over; see penstock ctl --help", "up", "x", "--over", "1s" },
+      { "reload has no --over; see penstock ctl --help", "reload", "--over", "1s" },
+    } do
+      local status, err = ctl(unpack(wrong, 2))
+      assert.same({ 2, "penstock ctl: " .. wrong[1] .. "\n" }, { status, err })
+    end
+  end)
+end)
+
 describe("penstock ctl shows", function()
   case("health, and its status tells it", function(t)
     local server = t:listen()
@@ -73,8 +97,8 @@ describe("penstock ctl shows", function()
     local status, _, out = ctl "listeners"
     assert.equal(0, status)
     expect_narrow(out)
-    assert.matches("NAME +ADDRESS +TLS +CONNS +LIMIT +ACCEPTED +LIMITED\n", out)
-    assert.matches("\n%[::1%]:%d+ +%[::1%]:%d+ +%- +1 +50 +1 +0\n$", out)
+    assert.matches("NAME +ADDRESS +STATE +TLS +CONNS +LIMIT +ACCEPTED +LIMITED\n", out)
+    assert.matches("\n%[::1%]:%d+ +%[::1%]:%d+ +open +%- +1 +50 +1 +0\n$", out)
     status, _, out = ctl "conns"
     assert.equal(0, status)
     expect_narrow(out)
@@ -230,7 +254,8 @@ describe("penstock ctl refuses", function()
     refused('"x" is no id', "kill", "x")
     refused('"0" is no id', "kill", "0")
     refused('"2" is one word too many', "kill", "1", "2")
-    refused('"3" is one word too many', "kill", "1", "2", "3")
+    refused('"2" is one word too many', "kill", "1", "2", "3")
+    refused('"7" is one word too many', "kill", "1", "2", "3", "4", "5", "7")
     refused('"x" is one word too many', "health", "x")
     refused("log needs a level", "log")
     refused("%-%-watch is a time", "conns", "--watch=0")

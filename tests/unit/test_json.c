@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include <math.h>
+
 #include "penstock/base/json.h"
 
 static void assert_written(struct buf *b, const char *should)
@@ -80,6 +82,37 @@ static void test_a_key_is_escaped_too(void **state)
     assert_written(&b, "{\"a\\\":1,\\\"b\":null}");
 }
 
+static void test_numbers_are_as_short_as_they_can_be(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct json j;
+    json_init(&j, &b);
+    json_begin_list(&j, NULL);
+    json_number(&j, NULL, 0.1);
+    json_number(&j, NULL, 3);
+    json_number(&j, NULL, -1e300);
+    json_number(&j, NULL, 0.1 + 0.2);
+    json_number(&j, NULL, (double)NAN);
+    json_number(&j, NULL, -(double)INFINITY);
+    json_end_list(&j);
+    assert_written(&b, "[0.1,3,-1e+300,0.30000000000000004,null,null]");
+}
+
+static void test_base64_is_filled_up_to_four(void **state)
+{
+    static const char *const wants[] = {"\"\"", "\"AP8=\"", "\"AA==\"", "\"AP8+\"", "\"AP8+fw==\""};
+    static const size_t lengths[] = {0, 2, 1, 3, 4};
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        struct buf b = {0};
+        struct json j;
+        json_init(&j, &b);
+        json_base64(&j, NULL, "\x00\xff>\x7f", lengths[i]);
+        assert_written(&b, wants[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -87,6 +120,8 @@ int main(void)
         cmocka_unit_test(test_controls_quotes_and_zeros_are_escaped),
         cmocka_unit_test(test_what_is_no_utf8_becomes_the_replacement_character),
         cmocka_unit_test(test_a_key_is_escaped_too),
+        cmocka_unit_test(test_base64_is_filled_up_to_four),
+        cmocka_unit_test(test_numbers_are_as_short_as_they_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -887,6 +887,74 @@ static void test_a_pid_file_that_cannot_be_written_is_an_error_with_its_name(voi
     rmdir(s.dir);
 }
 
+static const char *shown(const struct config_settings *s, const char *name)
+{
+    for (size_t i = 0; s && i < s->n; i++)
+        if (strcmp(s->items[i].name, name) == 0)
+            return s->items[i].json;
+    return NULL;
+}
+
+static void test_every_option_is_shown_once(void **state)
+{
+    size_t n;
+    const struct option_spec *table = options_table(&n);
+    const struct config_listener *l = accept_line("8080 localhost:1");
+    (void)state;
+    for (size_t i = 0; i < n; i++) {
+        const char *process = shown(config.settings, table[i].name);
+        const char *listener = shown(l->settings, table[i].name);
+        if (table[i].type && !process == !listener)
+            fail_msg("--%s is shown %s", table[i].name, process ? "twice" : "nowhere");
+        if (!table[i].type)
+            assert_true(!process && !listener);
+    }
+}
+
+static void assert_shown(const struct config_settings *s, const char *name, const char *want)
+{
+    const char *got = shown(s, name);
+    if (!got || strcmp(got, want) != 0)
+        fail_msg("--%s is shown as %s, not %s", name, got ? got : "nothing", want);
+}
+
+static void test_options_are_shown_as_they_are_in_force(void **state)
+{
+    static const char *const process[][2] = {
+        {"workers", "3"},    {"max-conns", "7"},         {"drain-timeout", "\"90s\""},
+        {"log", "\"warn\""}, {"log-format", "\"json\""}, {"seed", "5"},
+        {"policy", "null"},  {"jit", "false"},           {"resolver", "\"9.9.9.9\""},
+        {"admin", "null"}};
+    static const char *const listener[][2] = {{"idle-timeout", "\"1500ms\""},
+                                              {"connect-timeout", "\"5s\""},
+                                              {"life-timeout", "\"0\""},
+                                              {"rate-up", "\"64K\""},
+                                              {"rate-down", "\"1536\""},
+                                              {"max-per-ip", "9"},
+                                              {"accept-proxy", "\"10.0.0.0/8,unix\""},
+                                              {"accept-proxy-others", "\"deny\""},
+                                              {"send-proxy", "\"v2\""},
+                                              {"mode", "\"copy\""},
+                                              {"nodelay", "false"},
+                                              {"no-nodelay", "true"},
+                                              {"keepalive", "\"2m\""},
+                                              {"bind-source", "\"127.0.0.1\""},
+                                              {"tls-cert", "[]"},
+                                              {"tls-min", "null"},
+                                              {"via", "[\"socks5://h:1080\",\"http://b:1\"]"}};
+    const struct config_listener *l = accept_line(
+        "--workers 3 --max-conns 7 --drain-timeout 90 --log warn --log-format json --seed 5 "
+        "--resolver 9.9.9.9 --idle-timeout 1500ms --rate-up 64K --rate-down 1.5K --max-per-ip 9 "
+        "--accept-proxy 10.0.0.0/8,unix --accept-proxy-others deny --send-proxy v2 --mode copy "
+        "--no-nodelay --keepalive 2m --bind-source 127.0.0.1 --via "
+        "socks5://user:secret@h:1080,http://b:1 8080 localhost:1");
+    (void)state;
+    for (size_t i = 0; i < sizeof process / sizeof *process; i++)
+        assert_shown(config.settings, process[i][0], process[i][1]);
+    for (size_t i = 0; i < sizeof listener / sizeof *listener; i++)
+        assert_shown(l->settings, listener[i][0], listener[i][1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -946,6 +1014,8 @@ int main(void)
         cmocka_unit_test(test_version_names_the_libraries),
         cmocka_unit_test(test_the_pid_file_holds_our_id_and_goes_at_the_end),
         cmocka_unit_test(test_a_successors_pid_file_is_left_alone),
+        cmocka_unit_test(test_every_option_is_shown_once),
+        cmocka_unit_test(test_options_are_shown_as_they_are_in_force),
         cmocka_unit_test(test_a_pid_file_that_cannot_be_written_is_an_error_with_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, forget_config);

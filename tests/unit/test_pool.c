@@ -25,7 +25,7 @@ static int setup(void **state)
     for (unsigned i = 0; i < MANY; i++) {
         char name[24];
         snprintf(name, sizeof name, "10.0.0.%u:80", i);
-        f->members[i] = (struct pool_member){pool_server(f->pool, name), 1};
+        f->members[i] = (struct pool_member){pool_server(f->pool, name), 1, NULL};
     }
     f->rnd.x = 7;
     f->now_ms = 1000;
@@ -52,6 +52,12 @@ static size_t choose(struct fixture_pool *f, enum pool_algo algo, size_t n, uint
                             .random = random_next(&f->rnd),
                             .now_ms = f->now_ms};
     return pool_choose(f->pool, &c, f->order);
+}
+
+/* A configuration with the first three servers. */
+static void use_with(struct fixture_pool *f, struct pool_eject eject)
+{
+    pool_use(f->pool, &(struct pool_use){POOL_HASH, false, eject, f->members, 3});
 }
 
 static void test_round_robin_goes_by_turns_and_weights(void **state)
@@ -211,7 +217,7 @@ static void test_dials_that_fail_in_a_row_eject_for_a_while(void **state)
     for (unsigned i = 0; i < 10; i++) /* unless it is asked for */
         assert_false(pool_dialled(s, false, 1000));
     assert_false(pool_dialled(s, true, 1000));
-    pool_set_eject(f->pool, &(struct pool_eject){2, 500});
+    use_with(f, (struct pool_eject){2, 500});
     assert_false(pool_dialled(s, false, 1000));
     assert_false(pool_dialled(s, true, 1000));
     assert_false(pool_dialled(s, false, 1000));
@@ -229,7 +235,7 @@ static void test_dials_that_fail_in_a_row_eject_for_a_while(void **state)
 static void test_when_all_are_ejected_all_may_be_used(void **state)
 {
     struct fixture_pool *f = *state;
-    pool_set_eject(f->pool, &(struct pool_eject){1, 500});
+    use_with(f, (struct pool_eject){1, 500});
     for (unsigned i = 0; i < 3; i++)
         assert_true(pool_dialled(f->members[i].server, false, 1000));
     assert_int_equal(choose(f, POOL_RANDOM, 3, 1), 3);
@@ -286,11 +292,43 @@ static void *contend(void *arg)
     return NULL;
 }
 
+static void test_a_weight_given_by_hand_holds_until_another_is_configured(void **state)
+{
+    struct fixture_pool *f = *state;
+    unsigned counts[2] = {0};
+    struct pool_use use = {.algo = POOL_ROUND_ROBIN, .members = f->members, .n_members = 2};
+    pool_use(f->pool, &use);
+    pool_set_weight(f->members[0].server, 3);
+    for (unsigned i = 0; i < 400; i++) {
+        choose(f, POOL_ROUND_ROBIN, 2, 0);
+        counts[f->order[0]]++;
+    }
+    assert_int_equal(counts[0], 300);
+    pool_use(f->pool, &use); /* the same once more */
+    pool_unuse(f->pool, &use);
+    f->members[0].weight = 2; /* who has chosen another goes by that */
+    memset(counts, 0, sizeof counts);
+    for (unsigned i = 0; i < 300; i++) {
+        choose(f, POOL_ROUND_ROBIN, 2, 0);
+        counts[f->order[0]]++;
+    }
+    assert_int_equal(counts[0], 200);
+    pool_use(f->pool, &use);
+    f->members[0].weight = 1;
+    pool_use(f->pool, &use); /* the hand's is forgotten, also where the first comes back */
+    memset(counts, 0, sizeof counts);
+    for (unsigned i = 0; i < 400; i++) {
+        choose(f, POOL_ROUND_ROBIN, 2, 0);
+        counts[f->order[0]]++;
+    }
+    assert_int_equal(counts[0], 200);
+}
+
 static void test_what_threads_take_and_leave_adds_up(void **state)
 {
     struct fixture_pool *f = *state;
     pthread_t threads[4];
-    pool_set_eject(f->pool, &(struct pool_eject){2, 10});
+    use_with(f, (struct pool_eject){2, 10});
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, contend, f), 0);
     for (size_t i = 0; i < 4; i++)
@@ -320,6 +358,7 @@ int main(void)
         test(test_dials_that_fail_in_a_row_eject_for_a_while),
         test(test_when_all_are_ejected_all_may_be_used),
         test(test_a_server_keeps_its_state_as_long_as_somebody_holds_it),
+        test(test_a_weight_given_by_hand_holds_until_another_is_configured),
         test(test_what_threads_take_and_leave_adds_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

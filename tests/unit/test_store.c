@@ -309,6 +309,76 @@ struct contest {
     atomic_uint added, won, deleted;
 };
 
+static void note_number(void *arg, const struct store_item *item)
+{
+    unsigned *seen = arg;
+    seen[(size_t)item->value.number]++;
+}
+
+static void test_a_walk_shows_whatever_stays_also_while_the_store_grows(void **state)
+{
+    enum { STAY = 300, MORE = 20000 };
+    struct store *s = make(STAY + MORE);
+    unsigned *seen = calloc(STAY + MORE, sizeof *seen);
+    struct store_cursor cursor = {0};
+    char name[24];
+    (void)state;
+    for (unsigned i = 0; i < STAY; i++) {
+        snprintf(name, sizeof name, "stay%u", i);
+        set(s, name, i);
+    }
+    for (unsigned i = 0; store_walk(s, &cursor, 3, 1, note_number, seen); i++)
+        for (unsigned k = 0; k < 200 && i * 200 + k < MORE;
+             k++) { /* its tables double again and again */
+            snprintf(name, sizeof name, "more%u", i * 200 + k);
+            set(s, name, STAY + i * 200 + k);
+        }
+    for (unsigned i = 0; i < STAY; i++)
+        assert_in_range(seen[i], 1, UINT32_MAX);
+    memset(seen, 0, (STAY + MORE) * sizeof *seen);
+    cursor = (struct store_cursor){0};
+    uint64_t n = 0;
+    while (store_walk(s, &cursor, 64, 1, note_number, seen))
+        n++;
+    assert_in_range(n, 2, UINT32_MAX);
+    for (unsigned i = 0; i < store_len(s); i++)
+        assert_int_equal(seen[i], 1);
+    assert_false(store_walk(s, &cursor, 64, 1, note_number, seen));
+    free(seen);
+    store_free(s);
+}
+
+static void note_time(void *arg, const struct store_item *item)
+{
+    *(uint64_t *)arg = item->ttl_ms;
+}
+
+static void test_a_look_is_no_use_and_shows_nothing_past_its_time(void **state)
+{
+    struct store *s = make(2);
+    struct store_value v = number(1);
+    struct store_cursor cursor = {0};
+    uint64_t ttl_ms = 0;
+    (void)state;
+    store_set(s, key("a"), &v, 0, 1);
+    store_set(s, key("b"), &v, 100, 1);
+    assert_int_equal(store_look(s, key("a"), 1, note_time, &ttl_ms), STORE_OK);
+    assert_true(ttl_ms == UINT64_MAX);
+    assert_int_equal(store_look(s, key("b"), 41, note_time, &ttl_ms), STORE_OK);
+    assert_int_equal(ttl_ms, 60);
+    assert_int_equal(store_look(s, key("b"), 101, note_time, &ttl_ms), STORE_NOT_FOUND);
+    unsigned seen[2] = {0};
+    while (store_walk(s, &cursor, 1, 101, note_number, seen))
+        ;
+    assert_int_equal(seen[1], 1);
+    store_set(s, key("c"), &v, 0, 1); /* the look at a did not save it */
+    assert_int_equal(store_look(s, key("a"), 1, note_time, &ttl_ms), STORE_NOT_FOUND);
+    assert_int_equal(
+        store_look(s, (struct store_key){"x", STORE_KEY_MAX + 1}, 1, note_time, &ttl_ms),
+        STORE_TOO_LONG);
+    store_free(s);
+}
+
 static void *contend(void *arg)
 {
     struct contest *c = arg;
@@ -409,6 +479,8 @@ int main(void)
         test(test_a_large_store_holds_exactly_what_it_may),
         test(test_bytes_are_bounded_too),
         test(test_other_limits_hold_at_once),
+        test(test_a_walk_shows_whatever_stays_also_while_the_store_grows),
+        test(test_a_look_is_no_use_and_shows_nothing_past_its_time),
         test(test_what_threads_do_adds_up),
         test(test_threads_that_fill_it_lose_no_count),
     };

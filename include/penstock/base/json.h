@@ -27,7 +27,13 @@ void json_end_list(struct json *j);
 /* `text` of `n` bytes, or up to its zero; NULL is null. */
 void json_bytes(struct json *j, const char *key, const char *text, size_t n);
 void json_text(struct json *j, const char *key, const char *text);
+/* The bytes as base64 (RFC 4648). */
+void json_base64(struct json *j, const char *key, const void *bytes, size_t n);
+/* What is JSON already. */
+void json_raw(struct json *j, const char *key, const char *json);
 void json_uint(struct json *j, const char *key, uint64_t value);
+/* null where it is no finite number. */
+void json_number(struct json *j, const char *key, double value);
 void json_bool(struct json *j, const char *key, bool value);
 void json_null(struct json *j, const char *key);
 

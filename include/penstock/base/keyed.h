@@ -40,6 +40,8 @@ void keyed_remove(struct keyed_table *t, struct keyed *k);
 void keyed_touch(struct keyed_table *t, struct keyed *k);
 /* The longest unused, NULL when there is none. */
 struct keyed *keyed_oldest(const struct keyed_table *t);
+/* The records of a slot, below n_slots; the lowest bits of their hashes say so. */
+struct keyed *keyed_chain(const struct keyed_table *t, size_t slot);
 /* One chain after the other, for ever: the way to look at all records a little at a time. NULL for
  * an empty one. */
 struct keyed *keyed_next_chain(struct keyed_table *t);

@@ -49,6 +49,8 @@ void log_close(unsigned wait_ms);
 
 bool log_enabled(enum log_level level);
 void log_set_level(enum log_level level);
+/* The word of the level that is in force; static storage. */
+const char *log_level_word(void);
 /* Parses "error|warn|info|debug". Returns 0 or -EINVAL. */
 int log_parse_level(const char *word, enum log_level *out);
 

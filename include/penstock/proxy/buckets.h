@@ -37,6 +37,7 @@ struct rate_shared *buckets_key(struct buckets *b, struct buckets_key key, uint6
 /* As rate_shared_take() on the key's bucket; 0 when memory is out: nobody is held up for that. */
 double buckets_take(struct buckets *b, struct buckets_key key, double n, uint64_t now_ns);
 
+struct buckets_limits buckets_get_limits(struct buckets *b);
 /* Buckets that had to be forgotten before they were full again, since the start. */
 uint64_t buckets_forgotten(struct buckets *b);
 /* Buckets remembered now. */

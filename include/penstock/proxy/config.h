@@ -52,6 +52,17 @@ struct config_accept_proxy {
 };
 enum config_others { OTHERS_ACCEPT, OTHERS_DENY };
 
+/* An option, to be shown: its name on the command line, and its value as JSON. */
+struct config_setting {
+    const char *name; /* static storage */
+    char *json;       /* owned */
+};
+struct config_settings {
+    struct config_settings *next; /* of the same config, which owns it */
+    size_t n;
+    struct config_setting items[];
+};
+
 struct config_listener {
     char *name;           /* for logs and metrics; the bind text when not given; owned */
     struct endpoint bind; /* one address, one port */
@@ -60,10 +71,12 @@ struct config_listener {
     struct config_timeouts timeouts;
     struct config_socket socket;
     struct config_accept_proxy accept_proxy;
-    struct dial_socket dial_socket; /* the same towards the upstream: config_settle() */
-    struct tls_server *tls;         /* TLS with clients; one reference; NULL: none */
-    enum relay_choice relay;        /* auto, copy or splice */
-    size_t policy;                  /* number of its policy in each worker's policy_set */
+    struct dial_socket dial_socket;         /* the same towards the upstream: config_settle() */
+    struct tls_server *tls;                 /* TLS with clients; one reference; NULL: none */
+    enum relay_choice relay;                /* auto, copy or splice */
+    const struct config_settings *settings; /* its options, as they were given; the config's; NULL
+                                               where none were noted */
+    size_t policy;                          /* number of its policy in each worker's policy_set */
 };
 
 struct config {
@@ -95,7 +108,9 @@ struct config {
     char *lua_modules;      /* C modules that policies may require, "cjson,lpeg"; NULL: none */
     bool jit;               /* compile policies (then they cannot be interrupted) */
     struct log_options log; /* strings owned */
-    atomic_uint refs;       /* 1 at first */
+    struct config_settings *noted;    /* all that follow; owned */
+    struct config_settings *settings; /* those of the process, one of them; may be NULL */
+    atomic_uint refs;                 /* 1 at first */
 };
 
 /* One on the heap with one reference and every default; NULL when out of memory. */
@@ -104,6 +119,9 @@ struct config *config_new(void);
 struct config *config_hold(struct config *c);
 /* Frees at the last; NULL is fine. */
 void config_drop(struct config *c);
+
+/* Room for `n` settings, all empty, which `c` owns; NULL when out of memory. */
+struct config_settings *config_add_settings(struct config *c, size_t n);
 
 /* Sets every default; no listener. */
 void config_init(struct config *c);

@@ -15,7 +15,7 @@ struct account;
 struct pool;
 struct pool_server;
 
-enum { POOL_SERVERS_MAX = 1000 };
+enum { POOL_SERVERS_MAX = 1000, POOL_WEIGHT_MAX = 1000000 };
 
 /* X(NAME, word) */
 #define POOL_ALGOS(X)                                                                              \
@@ -43,6 +43,21 @@ enum pool_state {
 #undef X
 };
 
+/* What checks have said of a server. X(NAME, word) */
+#define POOL_CHECKS(X)                                                                             \
+    X(UNCHECKED, "none")                                                                           \
+    X(WAITING, "waiting")                                                                          \
+    X(PASSED, "passed")                                                                            \
+    X(FAILED, "failed")
+
+enum pool_check {
+#define X(name, word) POOL_##name,
+    POOL_CHECKS(X)
+#undef X
+};
+
+const char *pool_check_name(enum pool_check check);
+const char *pool_algo_name(enum pool_algo algo);
 const char *pool_state_name(enum pool_state state);
 
 /* When dials count against a server. */
@@ -55,7 +70,6 @@ struct pool_eject {
 struct pool *pool_new(const char *name);
 /* Servers that are held live on. */
 void pool_free(struct pool *p);
-void pool_set_eject(struct pool *p, const struct pool_eject *eject);
 
 /* The server of that name, made when there is none; with a reference, which the caller drops. NULL
  * when out of memory. A server that nobody holds is forgotten, with what was known of it. */
@@ -71,8 +85,21 @@ struct account *pool_server_account(struct pool_server *s);
 /* One of the servers that somebody chooses among. */
 struct pool_member {
     struct pool_server *server; /* of this pool; held by the caller */
-    double weight;              /* above 0 */
+    double weight;              /* above 0; as configured */
+    const char *address;        /* to be shown; NULL: its name will do */
 };
+
+/* What a configuration says of a pool. */
+struct pool_use {
+    enum pool_algo algo;
+    bool checks; /* its servers are checked */
+    struct pool_eject eject;
+    const struct pool_member *members;
+    size_t n_members;
+};
+/* A configuration that has the pool has come into force, or been replaced, in one worker. */
+void pool_use(struct pool *p, const struct pool_use *use);
+void pool_unuse(struct pool *p, const struct pool_use *use);
 
 struct pool_choice {
     enum pool_algo algo;
@@ -95,6 +122,9 @@ void pool_drain(struct pool_server *s);
 void pool_drain_until(struct pool_server *s, uint64_t now_ms, uint64_t end_ms);
 /* It takes part again, whatever has been said against it. */
 void pool_restore(struct pool_server *s);
+/* Another weight, above 0, in the place of the one that the configuration in force gives it: until
+ * one with yet another comes into force. */
+void pool_set_weight(struct pool_server *s, double weight);
 /* What a check said; it is down after `fall` failures in a row and up again after `rise` successes.
  * Returns true when that has changed its state. */
 bool pool_checked(struct pool_server *s, bool success, uint32_t fall, uint32_t rise);
@@ -105,11 +135,17 @@ const char *pool_server_name(const struct pool_server *s);
 
 /* A server as pool_visit() shows it. */
 struct pool_view {
-    const char *pool, *server;
+    const char *pool, *server, *address;
     enum pool_state state;
     uint32_t active; /* connections that use it */
+    enum pool_algo algo;
+    bool used, pool_used; /* the configuration in force has it, and its pool */
+    double weight, configured_weight;
+    uint64_t good, bad; /* dials so far */
+    enum pool_check check;
 };
-/* Shows every server, in the order of their making. `visit` must not come back here. */
+/* Shows every server, in the order of their making. A pool without any shows none. `visit` must not
+ * come back here. */
 void pool_visit(struct pool *p, uint64_t now_ms,
                 void (*visit)(void *arg, const struct pool_view *view), void *arg);
 

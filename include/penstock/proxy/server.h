@@ -10,10 +10,12 @@
 #include "penstock/base/list.h"
 #include "penstock/proxy/version.h"
 
+struct config;
 struct config_listener;
 struct listener;
 struct server;
 struct shared;
+struct stats;
 
 /* Makes a server of a loaded version, whose content it takes over, also on failure. What it counts
  * is among the metrics of `shared`, which outlives it, until server_free(). Returns 0 or a negative
@@ -49,6 +51,15 @@ struct server_status {
     uint64_t uptime_ms;
 };
 void server_get_status(const struct server *s, struct server_status *out);
+
+/* What it has counted since its start. */
+struct stats *server_stats(struct server *s);
+
+/* Whether the option (of the process, as on the command line) holds from the start to the end: a
+ * reload says nothing about it. */
+bool server_keeps(const char *option);
+/* The configuration in force, for config_hold(). */
+struct config *server_config(struct server *s);
 
 /* Those of the version in force. */
 size_t server_n_listeners(const struct server *s);

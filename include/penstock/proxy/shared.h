@@ -34,6 +34,14 @@ int shared_pool(struct shared *s, const char *name, struct pool **out);
 /* The one that is there, or NULL. */
 struct pool *shared_find_pool(struct shared *s, const char *name);
 
+struct store *shared_find_store(struct shared *s, const char *name);
+
+/* Shows each, in the order of their making. `visit` must not come back here. */
+void shared_visit_stores(struct shared *s,
+                         void (*visit)(void *arg, const char *name, struct store *store),
+                         void *arg);
+void shared_visit_buckets(struct shared *s,
+                          void (*visit)(void *arg, const char *name, struct buckets *b), void *arg);
 /* pool_visit() of each pool, in the order of their making. */
 void shared_visit_pools(struct shared *s, uint64_t now_ms,
                         void (*visit)(void *arg, const struct pool_view *view), void *arg);

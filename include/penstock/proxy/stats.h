@@ -76,6 +76,26 @@ void stats_free(struct stats *s);
 struct worker_stats *stats_worker(struct stats *s, unsigned worker);
 struct listener_stats *stats_listener(struct stats *s, const char *name, unsigned worker);
 
+/* Shows each listener, also of former configurations, with the sums over workers. On any thread;
+ * `visit` must not come back here. */
+void stats_each_listener(struct stats *s,
+                         void (*visit)(void *arg, const char *name, const struct listener_stats *l),
+                         void *arg);
+/* Sums over workers. */
+uint64_t stats_dns(const struct stats *s, enum resolver_result result);
+struct call_sums {
+    uint64_t calls, errors, ns;
+};
+struct call_sums stats_calls(const struct stats *s, enum policy_call call);
+uint64_t stats_reloads(const struct stats *s, bool success);
+/* The word of a reason, of DIAL_OK or DIAL_CANCELLED; NULL for what no dial can come to
+ * (reason_from_err()). Of a resolver's result; of a call, as metrics have it. Static storage. */
+const char *stats_dial_word(size_t result);
+const char *stats_dns_word(enum resolver_result result);
+const char *stats_call_word(enum policy_call call);
+/* Descriptors that are open; 0 when nobody tells. */
+unsigned long stats_descriptors(void);
+
 /* By the thread that counts: a duration of connect, first_byte or handshake; one of life. */
 void duration_add_short(struct duration *d, uint64_t ns);
 void duration_add_long(struct duration *d, uint64_t ns);

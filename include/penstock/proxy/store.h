@@ -108,6 +108,33 @@ enum store_result store_del(struct store *s, struct store_key key, uint64_t now_
 /* Milliseconds left in *out, UINT64_MAX for ever. STORE_NOT_FOUND. */
 enum store_result store_ttl(struct store *s, struct store_key key, uint64_t now_ms, uint64_t *out);
 
+/* An item as it is shown; valid during the call. */
+struct store_item {
+    struct store_key key;
+    struct store_value value;
+    uint64_t ttl_ms; /* milliseconds left, UINT64_MAX for ever */
+};
+typedef void store_visit_fn(void *arg, const struct store_item *item);
+/* Shows the item of that key, which does not count as a use of it. `visit` must not come back here.
+ * STORE_NOT_FOUND. */
+enum store_result store_look(struct store *s, struct store_key key, uint64_t now_ms,
+                             store_visit_fn *visit, void *arg);
+
+/* How far a walk through a store has come. {0} is its beginning. */
+struct store_cursor {
+    size_t shard;
+    uint64_t at;
+};
+/* Shows the items of up to `n_chains` chains of the table, which have about one each, and moves on;
+ * false at the end of the store. From {0} to there whatever was there all the time is shown, once
+ * or, where the table has grown meanwhile, also twice. A shard is locked during the call; `visit`
+ * must not come back here. */
+bool store_walk(struct store *s, struct store_cursor *cursor, size_t n_chains, uint64_t now_ms,
+                store_visit_fn *visit, void *arg);
+
+/* The limits it has, and the bytes that it holds. */
+struct store_limits store_get_limits(struct store *s);
+uint64_t store_bytes(struct store *s);
 /* Items that take room; some may be past their time. */
 uint64_t store_len(struct store *s);
 /* Items that had to go before their time, since the start. */

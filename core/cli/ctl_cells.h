@@ -1,0 +1,32 @@
+/* Values of an answer, and cells of a table for a terminal. What an answer holds may be anybody's
+ * bytes: controls are shown as question marks. */
+#ifndef PENSTOCK_CORE_CLI_CTL_CELLS_H
+#define PENSTOCK_CORE_CLI_CTL_CELLS_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CELLS_WIDTH = 80 };
+
+/* The member of that name: its text, "-" without one; its number, 0 without one. */
+const char *member_text(const cJSON *o, const char *key);
+uint64_t member_number(const cJSON *o, const char *key);
+
+/* At most five columns: "950", "9.5K", "512K", "12G". Returns `buf`. */
+const char *cell_size(uint64_t bytes, char *buf, size_t cap);
+/* At most four columns: "0.3s", "59s", "90m", "71h", "12d". Returns `buf`. */
+const char *cell_time(uint64_t ms, char *buf, size_t cap);
+
+/* Length of the next character of the `left` bytes at `s` that may be shown; 0: show a question
+ * mark for one byte. */
+size_t cell_shown(const unsigned char *s, size_t left);
+
+/* Each prints one cell, and a blank behind it, or the end of the line when it is the last. */
+/* `text` in `width` columns, cut with … when it is longer. A width of 0 is as long as it is. */
+void cell_text(const char *text, size_t width, bool last);
+void cell_right(const char *text, int width, bool last);
+void cell_number(uint64_t n, int width, bool last);
+
+#endif

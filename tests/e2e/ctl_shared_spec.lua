@@ -1,0 +1,197 @@
+-- penstock ctl for pools, stores, buckets, statistics and configuration.
+local e2e = require "tests.e2e.support.case"
+local cjson = require "cjson"
+local case = e2e.case
+
+-- penstock with this configuration, and a function that runs ctl on it: status, error text, output.
+local function start(t, text, args)
+  local at = "unix:" .. t:folder() .. "/admin.sock"
+  local words = { "--admin", at }
+  for _, word in ipairs(args or {}) do words[#words + 1] = word end
+  words[#words + 1] = "run"
+  words[#words + 1] = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text)
+  return t:penstock(words), function(...) return t:run({ "ctl", ... }, { env = { PENSTOCK_ADMIN = at } }) end, at
+end
+
+local function expect_narrow(text)
+  for line in text:gmatch "[^\n]+" do
+    local _, columns = line:gsub("[^\128-\191]", "")
+    assert.is_true(columns <= 80, line)
+  end
+end
+
+-- What it prints; a failure of the case when it fails.
+local function output(ctl, ...)
+  local status, err, out = ctl(...)
+  assert.same({ 0, "" }, { status, err })
+  return out
+end
+
+describe("penstock ctl", function()
+  case("shows pools in 80 columns, drains a server, weighs it, and takes it back", function(t)
+    local a = t:listen()
+    local p, ctl = start(t, ([[
+      local pool = ps.pool { name = "a_name_that_is_rather_long", servers = { %q,
+        { "127.0.0.1:1", name = "a_server_whose_name_is_rather_long", weight = 2.5 } } }
+      ps.listen { name = "front", bind = "127.0.0.1:0", policy = { connect = function() return pool:server(1) end } }
+    ]]):format(a.address))
+    local client = t:expect_echo(p, a)
+    local out = output(ctl, "pools")
+    expect_narrow(out)
+    assert.matches("^POOL +SERVER +STATE +CHECK +WEIGHT +CONNS +DIALLED +FAILED\n", out)
+    assert.matches("\na_name_that… 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
+    assert.matches("\na_name_that… a_server_whose_name_… up +%- +2%.5 +0 +0 +0\n$", out)
+    local pool = "a_name_that_is_rather_long"
+    assert.equal(a.address .. " has the weight 0.5\n", output(ctl, "server", pool, a.address, "weight", "0.5"))
+    assert.equal(a.address .. " is drained with 1 connection\n", output(ctl, "server", pool, a.address, "drain"))
+    assert.equal(a.address .. " is up with 1 connection\n", output(ctl, "server", pool, a.address, "up"))
+    assert.equal(a.address .. " is drained with 1 connection, of which 1 is to end\n",
+      output(ctl, "server", pool, a.address, "drain", "--over", "50ms"))
+    client:expect_reset()
+    assert.equal("drained", cjson.decode(output(ctl, "pools", "--json")).pools[1].servers[1].state)
+    local status, err = ctl("server", pool, "a/b?c", "drain")
+    assert.equal(1, status)
+    assert.matches("there is no server a/b?c in the pool a_name_that_is_rather_long", err, 1, true)
+    status, err = ctl("server", pool, a.address, "weight", "--", "-1")
+    assert.equal(1, status)
+    assert.matches("the body is a weight", err)
+  end)
+
+  case("shows stores and buckets, and reads, sets and deletes what is in a store", function(t)
+    local _, ctl = start(t, [[
+      local s = ps.store "seen"
+      s:set("a b/c", "text\27[2J", 3600) s:set("\255", 1) s:set("n", 0.1) s:set("bytes", "\0")
+      ps.bucket("logins", { rate = 0.5, burst = 5 }):take "x"
+      ps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
+    ]])
+    local out = output(ctl, "stores")
+    expect_narrow(out)
+    assert.matches("\nseen +4 +100000 +%d+ +256M +0\n$", out)
+    out = output(ctl, "buckets")
+    expect_narrow(out)
+    assert.matches("\nlogins +0%.5 +5 +1 +%d+ +0\n$", out)
+    out = output(ctl, "store", "seen", "keys")
+    assert.matches("^TYPE +TTL  KEY\n", out)
+    assert.matches("\nstring +59m  a b/c\n", out)
+    assert.matches("\nnumber +%- base64 /w==\n", out)
+    assert.equal("string   59m  a b/c\n", output(ctl, "store", "seen", "keys", "--prefix", "a b/"):match "\n(.*)$")
+    assert.equal("text?[2J\n", output(ctl, "store", "seen", "get", "a b/c"))
+    assert.equal("0.1\n", output(ctl, "store", "seen", "get", "n"))
+    local status, err
+    status, err, out = ctl("store", "seen", "get", "bytes")
+    assert.same({ 0, "AA==\n" }, { status, out })
+    assert.matches("this is base64", err)
+    assert.equal("set\n", output(ctl, "store", "seen", "set", "--type", "number", "--ttl=1h", "--", "-k", "-5"))
+    assert.equal("-5\n", output(ctl, "store", "seen", "get", "--", "-k"))
+    local item = cjson.decode(output(ctl, "store", "seen", "get", "--json", "--", "-k"))
+    assert.same({ "number", true }, { item.type, item.ttl_ms > 3000000 })
+    assert.equal("set\n", output(ctl, "store", "seen", "set", "--type", "boolean", "n", "true"))
+    assert.equal("true\n", output(ctl, "store", "seen", "get", "n"))
+    assert.equal("deleted\n", output(ctl, "store", "seen", "delete", "n"))
+    status, err = ctl("store", "seen", "delete", "n")
+    assert.equal(1, status)
+    assert.matches("there is nothing at the key n", err)
+    status, err = ctl("store", "nothing", "keys")
+    assert.equal(1, status)
+    assert.matches("there is no store nothing", err)
+  end)
+
+  case("leads from one page of keys to the next", function(t)
+    local _, ctl = start(t, [[
+      local s = ps.store "seen"
+      for i = 1, 200 do s:set("k" .. i, i) end
+      ps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
+    ]])
+    local n, after = 0, nil
+    repeat
+      local out = output(ctl, "store", "seen", "keys", "--limit", "50", unpack(after and { "--after", after } or {}))
+      for _ in out:gmatch "\nnumber" do n = n + 1 end
+      after = out:match "there are more: %-%-after (%S+)\n"
+    until not after
+    assert.equal(200, n)
+  end)
+
+  case("sums up what was counted, in 80 columns", function(t)
+    local server, refusing = t:listen(), t:refusing()
+    local p, ctl, at = start(t, ([[
+      ps.listen { name = "good", bind = "127.0.0.1:0", to = %q, policy = { accept = function() end } }
+      ps.listen { name = "bad", bind = "127.0.0.1:0", to = %q }
+    ]]):format(server.address, refusing.address), { "--workers", "2" })
+    local client, upstream = t:expect_echo(p, server)
+    client:finish()
+    upstream:finish()
+    client:expect_eof()
+    client, upstream = t:expect_echo(p, server)
+    t:connect(p.addresses[2]):read_all()
+    p:access(2)
+    local out = output(ctl, "stats")
+    expect_narrow(out)
+    assert.matches("^up [%d.]+s, configuration 1, reloads: 0 good, 0 failed\ndescriptors: %d+ open, at most %d+\n", out)
+    assert.matches("\ngood +1 +2 +8 +8 +0\n  ended: eof 1\n  dialled: ok 2\n", out)
+    assert.matches("\nbad +0 +1 +0 +0 +0\n  ended: refused 1\n  dialled: refused 1\n", out)
+    assert.matches("\naccept +2 +0 +[%d.]+\n", out)
+    assert.matches("\n0 +%S+ +%d+ +[%d.]+\n1 +%S+ +%d+ +[%d.]+\n$", out)
+    assert.equal(2, #cjson.decode(output(ctl, "stats", "--json")).listeners)
+    local watcher = t:start { "ctl", "--admin", at, "stats", "--watch=100ms" }
+    assert.is_truthy(watcher:wait_for("out", "(LISTENER.*LISTENER)"))
+    client:finish()
+    upstream:finish()
+    p:stop()
+    assert.equal(1, watcher:wait())
+  end)
+
+  case("breaks a line of many counts where the terminal ends", function(t)
+    local server = t:listen()
+    local ctl = t:start { "ctl", "--admin", server.address, "stats" }
+    local peer = server:accept()
+    peer:expect "GET /v1/stats"
+    local counts = {}
+    for i = 1, 40 do counts["a_reason_\27" .. i] = 10 ^ (i % 12) end
+    local body = cjson.encode { listeners = { { name = "\27[2J", connections = 1, ended = counts } } }
+    peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body))
+    peer:finish()
+    assert.equal(0, ctl:wait())
+    expect_narrow(ctl.out)
+    local _, n = ctl.out:gsub("a_reason_%?", "")
+    assert.equal(40, n)
+    assert.is_nil(ctl.out:find "\27")
+  end)
+
+  case("lists the options in force", function(t)
+    local _, ctl = start(t, [[
+      ps.listen { name = "a", bind = "127.0.0.1:0", to = "127.0.0.1:1", timeouts = { idle = "2m" } }
+      ps.listen { name = "b", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
+    ]], { "--via", "socks5://user:secret@127.0.0.1:1080,http://127.0.0.1:3128" })
+    local out = output(ctl, "config")
+    assert.matches("^configuration 1, log level info\n", out)
+    assert.matches("\n  workers +1\n", out)
+    assert.matches("\n  pid%-file +%-\n", out)
+    assert.matches("\n\na\n.*\n  idle%-timeout +2m\n.*\n\nb\n.*\n  idle%-timeout +1h\n", out)
+    assert.matches("\n  via +socks5://127.0.0.1:1080,http://127.0.0.1:3128\n", out)
+    assert.equal(1, cjson.decode(output(ctl, "config", "--json")).process.workers)
+  end)
+
+  case("refuses words that make no sense, with those that would", function(t)
+    local function refused(pattern, ...)
+      local status, err, out = t:run { "ctl", ... }
+      assert.same({ 2, "" }, { status, out })
+      assert.matches(pattern, err, 1, true)
+    end
+    local server, store = "write penstock ctl server POOL SERVER drain", "write penstock ctl store STORE keys"
+    refused(server, "server")
+    refused(server, "server", "web", "a")
+    refused(server, "server", "web", "a", "drian")
+    refused(server, "server", "web", "a", "drain", "5m")
+    refused(server, "server", "web", "a", "weight")
+    refused("server up has no --over", "server", "web", "a", "up", "--over", "5m")
+    refused("server has no --ttl", "server", "web", "a", "up", "--ttl", "5m")
+    refused(store, "store", "seen")
+    refused(store, "store", "seen", "get")
+    refused(store, "store", "seen", "set", "a")
+    refused("store get has no --ttl", "store", "seen", "get", "a", "--ttl", "5m")
+    refused("store has no --over", "store", "seen", "keys", "--over", "5m")
+    refused('"x" is one word too many', "pools", "x")
+    refused("config has no --watch", "config", "--watch")
+    refused("the names or filters are too long", "--admin", "unix:/x", "store", ("%"):rep(4000), "keys")
+  end)
+end)
