@@ -38,6 +38,7 @@ static void warn_of_restart(const struct server *s, const struct config *now)
         {"admin", differ(now->admin, was->admin)},
         {"admin_token_file", differ(now->admin_token_file, was->admin_token_file)},
         {"admin_no_token", now->admin_no_token != was->admin_no_token},
+        {"sandbox", now->sandbox != was->sandbox},
         {"log_file", differ(now->log.file, was->log.file)},
         {"log_format", now->log.format != was->log.format},
         {"access_log", differ(now->log.access_file, was->log.access_file)},

@@ -43,7 +43,7 @@ describe("the Debian package", function()
 
   it("depends on the libraries that the binary is linked to", function()
     local depends = succeed("dpkg-deb -f %s Depends", deb)
-    for _, library in ipairs { "libuv1", "libssl3", "libc%-ares2", "libluajit", "libc6", "adduser" } do
+    for _, library in ipairs { "libuv1", "libssl3", "libc%-ares2", "libluajit", "libseccomp2", "libc6", "adduser" } do
       assert.matches(library, depends)
     end
   end)
