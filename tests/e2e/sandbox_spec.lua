@@ -106,7 +106,7 @@ describe("the sandbox:", function()
   end)
 
   case("a reload that would change it says that it takes a restart", function(t)
-    local text = 'local ps = require "penstock" ps.options { %s } ps.listen { bind = "127.0.0.1:0", to = "127.0.0.1:1" }'
+    local text = 'local ps = require "penstock" ps.options { %s } ps.listen { bind = "127.0.0.1:0", to = "unix:/x" }'
     local p = t:penstock { "run", t:file("penstock.lua", text:format "") }
     t:file("penstock.lua", text:format "sandbox = false")
     p:signal "HUP"

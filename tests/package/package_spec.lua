@@ -32,7 +32,9 @@ describe("the Debian package", function()
       "/usr/share/man/man1/penstock.1.gz", "/usr/share/man/man5/penstock.lua.5.gz",
       "/usr/share/bash-completion/completions/penstock", "/usr/share/zsh/vendor-completions/_penstock",
       "/usr/share/fish/vendor_completions.d/penstock.fish", "/usr/share/penstock/penstock.d.lua",
-      "/usr/share/doc/penstock/examples/echo.lua", "/usr/share/doc/penstock/examples/penstock.socket",
+      "/usr/share/doc/penstock/examples/echo.lua", "/usr/share/doc/penstock/examples/monitoring/alerts.yml",
+      "/usr/share/doc/penstock/examples/monitoring/grafana-dashboard.json",
+      "/usr/share/doc/penstock/examples/penstock.socket",
       "/usr/share/doc/penstock/copyright", "/usr/share/doc/penstock/changelog.gz",
     } do
       assert.is_truthy(list:find(" ." .. path .. "\n", 1, true), path .. " is missing:\n" .. list)
