@@ -93,6 +93,13 @@ describe("the unit", function()
     assert.is_true(level <= 2.0, out)
   end)
 
+  it("lets penstock enter its sandbox", function()
+    local listed = succeed "systemd-analyze syscall-filter @system-service @process @default"
+    local unit = e2e.sys.read_file "packaging/systemd/penstock.service"
+    assert.is_truthy(listed:find "\n *seccomp\n" or unit:find "\nSystemCallFilter=seccomp\n")
+    assert.is_truthy(unit:find "\nSystemCallErrorNumber=EPERM\n")
+  end)
+
   it("gives connections the time to end that penstock does", function()
     local unit = e2e.sys.read_file "packaging/systemd/penstock.service"
     local help = succeed("%s --help", os.getenv "PENSTOCK")
