@@ -20,6 +20,7 @@
 #include "penstock/cli/options.h"
 #include "penstock/cli/pid_file.h"
 #include "penstock/cli/privileges.h"
+#include "penstock/cli/sandbox.h"
 #include "penstock/cli/test_command.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
@@ -79,6 +80,16 @@ static int drop_privileges(const struct config *config, const struct privileges 
     return err;
 }
 
+/* A kernel, or a container, that does not let us is no reason not to serve. */
+static void enter_sandbox(const struct config *config)
+{
+    int err = config->sandbox ? sandbox_enter() : 0;
+    if (err < 0)
+        log_warn("no sandbox: the kernel refuses the filter of system calls: %s (--no-sandbox goes "
+                 "without)",
+                 err_text(err));
+}
+
 static enum exit_status run_bound(const struct config *config, struct load_args *args,
                                   struct server *server, const struct privileges *user, char *why)
 {
@@ -90,6 +101,7 @@ static enum exit_status run_bound(const struct config *config, struct load_args 
         report(config, why);
         return EXIT_FAILED;
     }
+    enter_sandbox(config);
     struct version_loader loader = {load_version, args};
     int err = server_run(server, &loader);
     if (err) {

@@ -489,6 +489,8 @@ static const struct option_spec table[] = {
      "--admin on a loopback address is open to all users of this host"},
     {GROUP_PROCESS, 0, "user", "USER[:GROUP]", &type_user, AT(config.user), 0, 0, NULL,
      "become this user once sockets, keys and logs are open"},
+    {GROUP_PROCESS, 0, "no-sandbox", NULL, &type_flag, AT(config.sandbox), 0, 0, NULL,
+     "keep system calls that a forwarder has no use for; without it they are denied once all is open (seccomp)"},
     {GROUP_PROCESS, 0, "core-dumps", NULL, &type_flag, AT(config.core_dumps), 0, 1, NULL,
      "allow core dumps and debuggers although private keys are in memory"},
 

@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "penstock/cli/help.h"
+#include "penstock/cli/sandbox.h"
 #include "penstock/net/tls_ctx.h"
 #include "penstock/script/script.h"
 
@@ -38,13 +39,15 @@ static const char features[] =
 
 void help_print_version(FILE *out)
 {
+    char sandbox[SANDBOX_TEXT_MAX];
     fprintf(out,
             "penstock %s\n"
             "build: %s\n"
             "kernel features: %s\n"
+            "sandbox: %s\n"
             "TLS in the kernel: %s\n"
             "libuv %s, %s, c-ares %s, %s\n",
-            PENSTOCK_VERSION, build, features,
+            PENSTOCK_VERSION, build, features, sandbox_describe(sandbox),
             tls_kernel_encrypts() ? "offered" : "not offered (see modprobe tls)",
             uv_version_string(), script_engine(), ares_version(NULL),
             OpenSSL_version(OPENSSL_VERSION));

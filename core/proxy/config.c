@@ -11,6 +11,7 @@ void config_init(struct config *c)
         .max_versions = 4,
         .drain_ms = 30000,
         .gather_us = 400,
+        .sandbox = true,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},
         .refs = 1,
     };

@@ -31,6 +31,11 @@ local options_of_listener = {
 local options_of_process = {
   "max_conns", "max_versions", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log", "log_format", "log_file",
   "access_log", "jit", "seed", "user", "admin", "admin_token_file", "admin_no_token",
+  "sandbox",
+}
+-- Options without a value -> the only thing that they can be, and the option of the command line.
+local flags_of_process = {
+  jit = { true, "jit" }, admin_no_token = { true, "admin-no-token" }, sandbox = { false, "no-sandbox" },
 }
 
 -- Where what belongs that was written at the wrong place.
@@ -383,11 +388,9 @@ return function(ps, core)
     local elsewhere = not found and moved(key)
     if elsewhere then fail("%s belongs to a listener: %s", label, elsewhere) end
     if not found then unknown("ps.options", key, options_of_process) end
-    if key == "jit" or key == "admin_no_token" then
-      if value ~= true then fail("%s is true, or left out", label) end
-      value = ""
-    end
-    add(settings, (key:gsub("_", "-")), value, label)
+    local flag = flags_of_process[key]
+    if flag and value ~= flag[1] then fail("%s is %s, or left out", label, tostring(flag[1])) end
+    add(settings, flag and flag[2] or key:gsub("_", "-"), flag and "" or value, label)
     local ok, why = core.option(settings[1], settings[2], settings[3])
     if not ok then fail("%s", why) end
     return key .. "=" .. settings[2]

@@ -120,7 +120,7 @@ _penstock() {
             --tls-dial-min --tls-via-ca \
             --bind-source --via --accept-proxy --accept-proxy-others --send-proxy --resolver --nodelay --no-nodelay \
             --keepalive --rcvbuf --sndbuf --backlog \
-            --user --core-dumps --workers --mode --spin --gather --pid-file \
+            --user --no-sandbox --core-dumps --workers --mode --spin --gather --pid-file \
             --admin --admin-token-file --admin-no-token \
             --log --log-format --log-file --access-log \
             -V --version -h --help"

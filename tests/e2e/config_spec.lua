@@ -317,6 +317,7 @@ describe("wrong configurations (status 2):", function()
       "belongs to a listener: ps.listen{ timeouts = { idle = … } }" },
     { "an unknown process option", "ps.options { wrkers = 1 }", 'did you mean "workers"' },
     { "unsafe_lua from within", "ps.options { unsafe_lua = true }", "is for whoever starts penstock to grant" },
+    { "a sandbox in words", "ps.options { sandbox = true }", "ps.options: sandbox is false, or left out" },
     { "no listener", "local x = ps.version", "has no listener: ps.listen{" },
     { "a policy instead", "return {}", "a configuration returns nothing" },
     { "listeners that differ between workers",

@@ -143,6 +143,7 @@ describe("--version", function()
     for _, what in ipairs {
       "^penstock %d+%.%d+%.%d+\n", "build: %a", "kernel features: splice, epoll\n",
       "TLS in the kernel: n?o?t? ?offered",
+      "sandbox: seccomp %(libseccomp %d+%.%d+%.%d+%)\n",
       "libuv %d+%.%d", "LuaJIT %d", "c%-ares %d", "OpenSSL %d",
     } do
       assert.matches(what, out)

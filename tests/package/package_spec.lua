@@ -32,7 +32,9 @@ describe("the Debian package", function()
       "/usr/share/man/man1/penstock.1.gz", "/usr/share/man/man5/penstock.lua.5.gz",
       "/usr/share/bash-completion/completions/penstock", "/usr/share/zsh/vendor-completions/_penstock",
       "/usr/share/fish/vendor_completions.d/penstock.fish", "/usr/share/penstock/penstock.d.lua",
-      "/usr/share/doc/penstock/examples/echo.lua", "/usr/share/doc/penstock/examples/penstock.socket",
+      "/usr/share/doc/penstock/examples/echo.lua", "/usr/share/doc/penstock/examples/monitoring/alerts.yml",
+      "/usr/share/doc/penstock/examples/monitoring/grafana-dashboard.json",
+      "/usr/share/doc/penstock/examples/penstock.socket",
       "/usr/share/doc/penstock/copyright", "/usr/share/doc/penstock/changelog.gz",
     } do
       assert.is_truthy(list:find(" ." .. path .. "\n", 1, true), path .. " is missing:\n" .. list)
@@ -43,7 +45,7 @@ describe("the Debian package", function()
 
   it("depends on the libraries that the binary is linked to", function()
     local depends = succeed("dpkg-deb -f %s Depends", deb)
-    for _, library in ipairs { "libuv1", "libssl3", "libc%-ares2", "libluajit", "libc6", "adduser" } do
+    for _, library in ipairs { "libuv1", "libssl3", "libc%-ares2", "libluajit", "libseccomp2", "libc6", "adduser" } do
       assert.matches(library, depends)
     end
   end)
@@ -89,6 +91,13 @@ describe("the unit", function()
     local out = succeed "systemd-analyze security --offline=true --no-pager packaging/systemd/penstock.service"
     local level = tonumber(out:match "Overall exposure level for penstock.service: ([%d.]+)")
     assert.is_true(level <= 2.0, out)
+  end)
+
+  it("lets penstock enter its sandbox", function()
+    local listed = succeed "systemd-analyze syscall-filter @system-service @process @default"
+    local unit = e2e.sys.read_file "packaging/systemd/penstock.service"
+    assert.is_truthy(listed:find "\n *seccomp\n" or unit:find "\nSystemCallFilter=seccomp\n")
+    assert.is_truthy(unit:find "\nSystemCallErrorNumber=EPERM\n")
   end)
 
   it("gives connections the time to end that penstock does", function()
