@@ -72,6 +72,13 @@ static void write_dns(struct json *j, const struct stats *s)
     json_end_object(j);
 }
 
+/* To the microsecond: what is below is noise. */
+static double to_ms(uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    return (double)us / 1000;
+}
+
 static void write_hooks(struct json *j, const struct stats *s)
 {
     json_begin_object(j, "hooks");
@@ -80,7 +87,7 @@ static void write_hooks(struct json *j, const struct stats *s)
         json_begin_object(j, stats_call_word((enum policy_call)i));
         json_uint(j, "calls", sums.calls);
         json_uint(j, "errors", sums.errors);
-        json_number(j, "ms", (double)(sums.ns / 1000) / 1000);
+        json_number(j, "ms", to_ms(sums.ns));
         json_end_object(j);
     }
     json_end_object(j);
@@ -94,8 +101,7 @@ static void write_workers(struct json *j, struct stats *s, unsigned n)
         json_begin_object(j, NULL);
         json_uint(j, "lua_heap_bytes", count_get(&w->policies.heap_bytes));
         json_uint(j, "coroutines", count_get(&w->policies.coroutines));
-        json_number(j, "loop_lag_ms",
-                    (double)(lag_longest_ns(&w->lag, clock_now_ns()) / 1000) / 1000);
+        json_number(j, "loop_lag_ms", to_ms(lag_longest_ns(&w->lag, clock_now_ns())));
         json_end_object(j);
     }
     json_end_list(j);

@@ -171,25 +171,33 @@ static int print_keys(const char *json)
     return finish(a, good);
 }
 
+static void put_number(double n)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", n);
+    printf("%.*g\n", strtod(text, NULL) == n ? 15 : 17, n);
+}
+
+static void put_bytes(const cJSON *item)
+{
+    bool is_text;
+    ctl_print_lines(bytes_of(item, "value", &is_text), stdout);
+    putchar('\n');
+    if (!is_text)
+        fputs("penstock ctl: the value is no text; this is base64\n", stderr);
+}
+
 static int print_value(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(a, "value");
-    char number[32];
-    bool text, good = value != NULL;
-    if (cJSON_IsNumber(value)) {
-        bool exact = snprintf(number, sizeof number, "%.15g", value->valuedouble) > 0 &&
-                     strtod(number, NULL) == value->valuedouble;
-        printf("%.*g\n", exact ? 15 : 17, value->valuedouble);
-    } else if (cJSON_IsBool(value)) {
+    if (value && cJSON_IsNumber(value))
+        put_number(value->valuedouble);
+    else if (cJSON_IsBool(value))
         puts(cJSON_IsTrue(value) ? "true" : "false");
-    } else if (good) {
-        ctl_print_lines(bytes_of(a, "value", &text), stdout);
-        putchar('\n');
-        if (!text)
-            fputs("penstock ctl: the value is no text; this is base64\n", stderr);
-    }
-    return finish(a, good);
+    else if (value)
+        put_bytes(a);
+    return finish(a, value != NULL);
 }
 
 static int print_set(const char *json)

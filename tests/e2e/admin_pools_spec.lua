@@ -123,6 +123,37 @@ describe("a server that the admin drains", function()
     upstream:expect "ping"
   end)
 
+  case("ends one that reaches it only after the drain, since it had chosen it before", function(t)
+    local proxy = t:listen()
+    local p, at = start(t, ([[
+      local pool = ps.pool { name = "web", servers = { { "192.0.2.1:80", name = "a", via = "http://%s" } } }
+      ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
+    ]]):format(proxy.address))
+    local client = t:connect(p)
+    local hop = t:accept(proxy)
+    hop:expect "CONNECT 192.0.2.1:80 HTTP/1.1\r\n"
+    local status, body = change(t, at, "web", "a", "drain?over=0")
+    assert.same({ 200, 1, 0 }, { status, body.connections, body.ending })
+    hop:send "HTTP/1.1 200 OK\r\n\r\n"
+    client:expect_reset()
+    p:expect_end { reason = "shutdown", detail = "drain" }
+  end)
+
+  case("does not end one that was on its way when it is up again by then", function(t)
+    local proxy = t:listen()
+    local p, at = start(t, ([[
+      local pool = ps.pool { name = "web", servers = { { "192.0.2.1:80", name = "a", via = "http://%s" } } }
+      ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
+    ]]):format(proxy.address))
+    local client = t:connect(p)
+    local hop = t:accept(proxy)
+    hop:expect "CONNECT 192.0.2.1:80 HTTP/1.1\r\n"
+    assert.equal(200, (change(t, at, "web", "a", "drain?over=0")))
+    assert.equal(200, (change(t, at, "web", "a", "up")))
+    hop:send "HTTP/1.1 200 OK\r\n\r\nhello"
+    client:expect "hello"
+  end)
+
   case("is one whose name holds any bytes of a path", function(t)
     local path = t:folder() .. "/a b%2F#?.sock"
     local a = t:listen("unix:" .. path)
