@@ -45,6 +45,8 @@ bool server_keeps(const char *option)
         AT_START(X)
 #undef X
     };
+    if (strncmp(option, "no-", 3) == 0)
+        option += 3; /* --no-sandbox is sandbox = false */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = 0;
         while (names[i][n] &&

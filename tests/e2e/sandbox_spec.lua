@@ -1,4 +1,5 @@
 -- The sandbox as it is seen from outside, and by a policy that may call the kernel.
+local admin = require "tests.e2e.support.admin"
 local support = require "tests.e2e.support.case"
 local case, sys = support.case, support.sys
 
@@ -106,12 +107,19 @@ describe("the sandbox:", function()
   end)
 
   case("a reload that would change it says that it takes a restart", function(t)
+    local at = "unix:" .. t:folder() .. "/admin.sock"
+    local function without()
+      local _, config = admin.ask(t, at, "/v1/config")
+      return config.process["no-sandbox"]
+    end
     local text = 'local ps = require "penstock" ps.options { %s } ps.listen { bind = "127.0.0.1:0", to = "unix:/x" }'
-    local p = t:penstock { "run", t:file("penstock.lua", text:format "") }
+    local p = t:penstock { "--admin", at, "run", t:file("penstock.lua", text:format "") }
+    assert.is_false(without())
     t:file("penstock.lua", text:format "sandbox = false")
     p:signal "HUP"
     p:log "ps.options: sandbox has changed, which takes effect at the next start"
     p:log "version 2 is in force"
+    assert.is_false(without())
     assert.same({ ["2"] = true }, of_threads(p, "Seccomp"))
   end)
 end)
