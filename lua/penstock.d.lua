@@ -795,6 +795,7 @@ function ps.listen(listener) end
 ---@field max_conns? integer
 ---@field max_versions? integer
 ---@field drain_timeout? penstock.Time
+---@field upgrade_timeout? penstock.Time
 ---@field resolver? string
 ---@field spin? integer
 ---@field gather? integer

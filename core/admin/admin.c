@@ -15,6 +15,7 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/proxy/handover.h"
 #include "penstock/proxy/listener.h"
 
 enum { TICK_MS = 1000, BACKLOG = 64 };
@@ -287,7 +288,7 @@ static void watch_accepting(struct admin *a);
 
 static void accept_again(struct admin *a)
 {
-    if (!a->paused)
+    if (!a->paused || a->handed_over)
         return;
     a->paused = false;
     watch_accepting(a);
@@ -343,6 +344,8 @@ static void move(struct admin *a)
         uv_timer_start(&a->tick, a->tick.timer_cb, ms, 0);
     else
         uv_timer_stop(&a->tick);
+    if (a->handed_over)
+        server_guest_left(a->server);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -416,7 +419,7 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void close_handle(struct admin *a, uv_handle_t *handle)
 {
-    if (handle->data == a) /* it was initialised */
+    if (handle->data == a && !uv_is_closing(handle)) /* it was initialised */
         uv_close(handle, on_handle_closed);
 }
 
@@ -435,12 +438,19 @@ static void shut(struct admin *a)
         free(a);
 }
 
-static int open_listener(struct admin *a, const struct config *config, char *why, size_t why_cap)
+static int open_listener(struct admin *a, const struct admin_options *options, char *why,
+                         size_t why_cap)
 {
     struct config_listener c = {.socket = {.nodelay = true, .backlog = BACKLOG}};
+    struct listener_sockets *before = NULL;
     char text[400];
-    int err = endpoint_parse(config->admin, ENDPOINT_LISTEN, &c.bind, text, sizeof text);
-    if (!err) {
+    int err = endpoint_parse(options->config->admin, ENDPOINT_LISTEN, &c.bind, text, sizeof text);
+    if (!err)
+        before = handover_take(options->handover, c.bind.text, true);
+    if (before) {
+        err = listener_adopt(&a->listener, &c, 1, before);
+        snprintf(text, sizeof text, "%s", err_text(err));
+    } else if (!err) {
         mode_t mask = umask(S_IRWXG | S_IRWXO | S_IXUSR); /* no other thread makes files yet */
         err = listener_open(&a->listener, &c, 1, text, sizeof text);
         umask(mask);
@@ -456,6 +466,26 @@ static int give_away(const struct admin *a, const struct admin_options *o)
     if (!o->uid || !a->listener->path || lchown(a->listener->path, *o->uid, *o->gid) == 0)
         return 0;
     return -errno;
+}
+
+static void on_handed_over(void *arg)
+{
+    struct admin *a = arg;
+    a->handed_over = true;
+    close_handle(a, (uv_handle_t *)&a->accepting);
+    listener_release(a->listener);
+}
+
+/* Those that wait for something are told of the end by admin_close(). */
+static bool is_busy(void *arg)
+{
+    const struct admin *a = arg;
+    list_for_each (node, tmp, &a->clients) {
+        const struct client *c = container_of(node, struct client, node);
+        if (!c->request || !c->request->waiting)
+            return true;
+    }
+    return false;
 }
 
 static int add_handle(struct admin *a, uv_handle_t *handle, int err)
@@ -528,7 +558,7 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
     list_init(&a->queries);
     list_init(&a->drains);
     list_init(&a->waits);
-    err = open_listener(a, c, why, why_cap);
+    err = open_listener(a, options, why, why_cap);
     if (err) {
         config_drop(a->first);
         free(a);
@@ -545,6 +575,9 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
         shut(a);
         return err;
     }
+    a->guest = (struct server_guest){
+        .listener = a->listener, .on_handed_over = on_handed_over, .is_busy = is_busy, .arg = a};
+    server_set_guest(a->server, &a->guest);
     log_info("admin listens on %s", a->listener->text);
     *out = a;
     return 0;
@@ -559,5 +592,6 @@ void admin_close(struct admin *a)
     request_cancel_waits(a);
     MHD_run(a->http); /* what has been answered just now goes out, as far as the sockets take it */
     MHD_run(a->http);
+    server_set_guest(a->server, NULL);
     shut(a);
 }

@@ -37,11 +37,13 @@ struct admin {
     uv_poll_t accepting; /* the listening socket */
     uv_poll_t moving;    /* microhttpd's epoll descriptor */
     uv_timer_t tick;     /* its times, and our deadlines */
-    uv_async_t answered; /* workers have answered a query */
+    uv_async_t answered; /* workers have answered a query; or there is something to move */
     unsigned n_handles;  /* open ones; the last to close frees all */
     struct list clients; /* struct client */
     unsigned n_clients;
-    bool paused;         /* accepts nobody now */
+    bool paused;      /* accepts nobody now */
+    bool handed_over; /* nor will it again: another process does */
+    struct server_guest guest;
     struct list queries; /* struct query, of workers */
     struct list drains;  /* struct drain, of workers */
     struct list waits;   /* struct request, that wait for the server */

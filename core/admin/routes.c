@@ -95,7 +95,7 @@ static void run_metrics(struct request *r)
 /* --- reload
  * ---------------------------------------------------------------------------------------------- */
 
-static unsigned reload_status(int err)
+static unsigned change_status(int err)
 {
     switch (err) {
     case 0:
@@ -103,6 +103,7 @@ static unsigned reload_status(int err)
     case -ESHUTDOWN:
         return MHD_HTTP_SERVICE_UNAVAILABLE;
     case -ENOENT:
+    case -EBUSY:
         return MHD_HTTP_CONFLICT;
     default:
         return ADMIN_UNPROCESSABLE;
@@ -119,12 +120,32 @@ static void on_reloaded(struct server_waiter *waiter, int err, unsigned version,
     if (err)
         json_text(&j, "error", why);
     json_end_object(&j);
-    request_answer_json(r, reload_status(err), &j);
+    request_answer_json(r, change_status(err), &j);
 }
 
 static void run_reload(struct request *r)
 {
     server_reload_wait(r->admin->server, "admin", request_wait(r, on_reloaded));
+}
+
+static void on_upgraded(struct server_waiter *waiter, int err, unsigned pid, const char *why)
+{
+    struct request *r = request_waited(waiter);
+    struct json j;
+    if (err) {
+        request_fail(r, change_status(err), "%s", why);
+        return;
+    }
+    json_init(&j, &r->out);
+    json_begin_object(&j, NULL);
+    json_uint(&j, "pid", pid);
+    json_end_object(&j);
+    request_answer_json(r, MHD_HTTP_OK, &j);
+}
+
+static void run_upgrade(struct request *r)
+{
+    server_upgrade(r->admin->server, "admin", request_wait(r, on_upgraded));
 }
 
 /* --- the log
@@ -182,6 +203,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stats", stats_show, 0},
     {"GET", "/v1/config", config_show, 0},
     {"POST", "/v1/reload", run_reload, 0},
+    {"POST", "/v1/upgrade", run_upgrade, 0},
     {"PUT", "/v1/log-level", run_log_level, 0},
     {"GET", "/metrics", run_metrics, 0},
 };

@@ -20,7 +20,7 @@
 #include "suggest.h"
 
 enum { DONE, FAILED, WRONG };
-enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, WATCH_MS = 2000 };
+enum { PATIENCE_MS = 10000, CHANGE_PATIENCE_MS = 300000, WATCH_MS = 2000 };
 enum { PAGE_MAX = 1000, SCREEN_EXTRA_ROWS = 3, SCREEN_BYTES = 128 << 10 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
@@ -42,6 +42,9 @@ static const char help[] =
     "  reload             load policy, configuration and certificates again, and wait\n"
     "                     for the result: status 1 and the message when the new one\n"
     "                     does not load\n"
+    "  upgrade            start the program again, maybe a newer one, which takes over\n"
+    "                     the sockets, and wait for the result: status 1 and the\n"
+    "                     message when it does not come up; else this one drains\n"
     "  pools              pools with the state and weight of their servers\n"
     "  server POOL SERVER drain|up|weight N\n"
     "                     no new connections, or some again, or more or fewer;\n"
@@ -71,7 +74,7 @@ static const char help[] =
     "  --watch[=TIME]     again and again, every 2 seconds, until interrupted\n"
     "  --limit N          conns: at most so many (default 1000; with --watch as many\n"
     "                     as the terminal has room for)\n"
-    "  --max-wait TIME    for the whole answer (default 10 s, reload 5 m)\n"
+    "  --max-wait TIME    for the whole answer (default 10 s; reload, upgrade 5 m)\n"
     "  --help             show this\n"
     "\n"
     "Examples:\n"
@@ -125,6 +128,7 @@ static const struct command commands[] = {
     {"drain", "POST", "/v1/listeners/", ctl_print_listener_state, LISTENER | OPERAND | JSON},
     {"up", "POST", "/v1/listeners/", ctl_print_listener_state, LISTENER | OPERAND | JSON},
     {"reload", "POST", "/v1/reload", ctl_print_reload, JSON},
+    {"upgrade", "POST", "/v1/upgrade", ctl_print_upgrade, JSON},
     {"pools", "GET", "/v1/pools", ctl_print_pools, WATCH | JSON},
     {"server", NULL, NULL, NULL, SERVER | JSON},
     {"stores", "GET", "/v1/stores", ctl_print_stores, WATCH | JSON},
@@ -410,7 +414,8 @@ static uint64_t patience_ms(const struct ctl *c, const struct command *command)
 {
     if (c->max_wait_ms)
         return c->max_wait_ms;
-    return strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_MS : PATIENCE_MS;
+    bool long_one = command->print == ctl_print_reload || command->print == ctl_print_upgrade;
+    return long_one ? CHANGE_PATIENCE_MS : PATIENCE_MS;
 }
 
 /* The command, with what its words say where it has several. */

@@ -146,6 +146,15 @@ int ctl_print_reload(const char *json)
     return finish(a, good);
 }
 
+int ctl_print_upgrade(const char *json)
+{
+    cJSON *a = cJSON_Parse(json);
+    bool good = cJSON_HasObjectItem(a, "pid");
+    if (good)
+        printf("process %" PRIu64 " has taken over\n", member_number(a, "pid"));
+    return finish(a, good);
+}
+
 int ctl_print_level(const char *json)
 {
     cJSON *a = cJSON_Parse(json);

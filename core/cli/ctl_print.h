@@ -13,6 +13,7 @@ int ctl_print_conns(const char *json);
 int ctl_print_listener_state(const char *json);
 int ctl_print_killed(const char *json);
 int ctl_print_reload(const char *json);
+int ctl_print_upgrade(const char *json);
 int ctl_print_level(const char *json);
 /* Text as it is, line by line, but for what a terminal would obey. */
 void ctl_print_lines(const char *text, FILE *to);

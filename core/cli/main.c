@@ -1,9 +1,11 @@
 /* The program: from the command line to a running server, and an exit status.
  *
  * 0 after a clean stop, 1 when something failed while starting or running, 2 when the command line
- * or the policy is wrong. Knows nothing of options or connections; owns the config and the log. */
+ * or the policy is wrong. An upgrade is a start, too (handover.h). Knows nothing of options or
+ * connections; owns the config and the log. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,10 +20,12 @@
 #include "penstock/cli/help.h"
 #include "penstock/cli/load.h"
 #include "penstock/cli/options.h"
+#include "penstock/cli/origin.h"
 #include "penstock/cli/pid_file.h"
 #include "penstock/cli/privileges.h"
 #include "penstock/cli/sandbox.h"
 #include "penstock/cli/test_command.h"
+#include "penstock/proxy/handover.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
 
@@ -32,10 +36,12 @@ enum {
     LOG_CLOSE_WAIT_MS = 2000 /* for a slow reader of the last lines */
 };
 
-/* A start failure goes to the log, and to whoever stands at the terminal when the log is a file. */
-static void report(const struct config *config, const char *why)
+/* A start failure goes to the log, to the process that has started this one, and to whoever stands
+ * at the terminal when the log is a file. */
+static void report(const struct load_args *args, const struct config *config, const char *why)
 {
     log_error("%s", why);
+    handover_tell_failure(args->handover, why);
     if (config->log.file)
         fprintf(stderr, "penstock: %s\n", why);
 }
@@ -68,6 +74,7 @@ static void ignore_signals(void)
     /* Until the server listens to them: whoever has read the pid file may send them. */
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
 }
 
 /* Sockets, keys and logs are open: nothing else needs root. */
@@ -90,30 +97,56 @@ static void enter_sandbox(const struct config *config)
                  err_text(err));
 }
 
-static enum exit_status run_bound(const struct config *config, struct load_args *args,
+/* Whatever a new process that has failed may have written or removed: our id is to be there. */
+static void on_stay(void *arg)
+{
+    char why[512];
+    const struct config *config = arg;
+    if (config->pid_file && pid_file_write(config->pid_file, why, sizeof why))
+        log_warn("%s", why);
+}
+
+/* All that may fail, before the first connection. */
+static int get_ready(const struct config *config, const struct load_args *args,
+                     const struct privileges *user, char *why)
+{
+    int err = config->pid_file ? pid_file_write(config->pid_file, why, WHY_MAX) : 0;
+    if (!err)
+        err = drop_privileges(config, user, why);
+    if (!err)
+        enter_sandbox(config);
+    if (!err && args->handover)
+        err = handover_wait(args->handover, why, WHY_MAX);
+    return err;
+}
+
+static int run_server(struct config *config, struct load_args *args, struct server *server,
+                      char *why)
+{
+    struct server_origin origin = {
+        .path = args->program, .argv = args->argv, .on_stay = on_stay, .arg = config};
+    struct version_loader loader = {load_version, args};
+    server_set_origin(server, &origin);
+    int err = server_run(server, &loader);
+    if (err)
+        snprintf(why, WHY_MAX, "cannot go on: %s", err_text(err));
+    return err;
+}
+
+static enum exit_status run_bound(struct config *config, struct load_args *args,
                                   struct server *server, const struct privileges *user, char *why)
 {
-    if (config->pid_file && pid_file_write(config->pid_file, why, WHY_MAX)) {
-        report(config, why);
-        return EXIT_FAILED;
-    }
-    if (drop_privileges(config, user, why)) {
-        report(config, why);
-        return EXIT_FAILED;
-    }
-    enter_sandbox(config);
-    struct version_loader loader = {load_version, args};
-    int err = server_run(server, &loader);
-    if (err) {
-        snprintf(why, WHY_MAX, "cannot go on: %s", err_text(err));
-        report(config, why);
-    }
+    int err = get_ready(config, args, user, why);
+    if (!err)
+        err = run_server(config, args, server, why);
+    if (err)
+        report(args, config, why);
     if (config->pid_file)
         pid_file_remove(config->pid_file);
     return err ? EXIT_FAILED : EXIT_DONE;
 }
 
-static enum exit_status run_with_admin(const struct config *config, struct load_args *args,
+static enum exit_status run_with_admin(struct config *config, struct load_args *args,
                                        struct server *server, const struct privileges *user,
                                        char *why)
 {
@@ -121,10 +154,11 @@ static enum exit_status run_with_admin(const struct config *config, struct load_
     struct admin_options options = {.server = server,
                                     .shared = args->shared,
                                     .config = config,
+                                    .handover = args->handover,
                                     .uid = config->user ? &user->uid : NULL,
                                     .gid = config->user ? &user->gid : NULL};
     if (config->admin && admin_open(&options, &admin, why, WHY_MAX)) {
-        report(config, why);
+        report(args, config, why);
         return EXIT_FAILED;
     }
     enum exit_status status = run_bound(config, args, server, user, why);
@@ -140,7 +174,7 @@ static enum exit_status serve(struct version *version, struct load_args *args)
     struct privileges user;
     enum exit_status status = EXIT_FAILED;
     if (config->user && privileges_find(config->user, &user, why, sizeof why)) {
-        report(config, why);
+        report(args, config, why);
         version_deinit(version);
         config_drop(config);
         return EXIT_WRONG;
@@ -148,14 +182,16 @@ static enum exit_status serve(struct version *version, struct load_args *args)
     int err = server_new(version, args->shared, &server);
     if (err) {
         snprintf(why, sizeof why, "cannot start: %s", err_text(err));
-        report(config, why);
-    } else if (server_bind(server, why, sizeof why)) {
-        report(config, why);
-        server_free(server);
-    } else {
-        status = run_with_admin(config, args, server, &user, why);
-        server_free(server);
+        report(args, config, why);
+        config_drop(config);
+        return EXIT_FAILED;
     }
+    server_set_handover(server, args->handover);
+    if (server_bind(server, why, sizeof why))
+        report(args, config, why);
+    else
+        status = run_with_admin(config, args, server, &user, why);
+    server_free(server);
     config_drop(config);
     return status;
 }
@@ -165,18 +201,23 @@ static bool same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static int open_log(const struct log_options *log)
+static int open_log(const struct load_args *args, const struct log_options *log)
 {
+    char why[512];
     const char *which = NULL;
     int err = log_open(log, &which);
-    if (err)
-        fprintf(stderr, "penstock: cannot open the log%s%s: %s\n", which ? " " : "",
-                which ? which : "", err_text(err));
+    if (!err)
+        return 0;
+    snprintf(why, sizeof why, "cannot open the log%s%s: %s", which ? " " : "", which ? which : "",
+             err_text(err));
+    fprintf(stderr, "penstock: %s\n", why);
+    handover_tell_failure(args->handover, why);
     return err;
 }
 
 /* The file may have said where the log goes. */
-static int change_log(const struct log_options *before, const struct log_options *log)
+static int change_log(const struct load_args *args, const struct log_options *before,
+                      const struct log_options *log)
 {
     if (before->format == log->format && same_text(before->file, log->file) &&
         same_text(before->access_file, log->access_file)) {
@@ -184,7 +225,7 @@ static int change_log(const struct log_options *before, const struct log_options
         return 0;
     }
     log_close(LOG_CLOSE_WAIT_MS);
-    return open_log(log);
+    return open_log(args, log);
 }
 
 /* Whoever finds an open proxy uses it. */
@@ -204,11 +245,11 @@ static enum exit_status load_and_serve(struct load_args *args, const struct conf
     char why[WHY_MAX] = "";
     struct version version;
     if (load_version(args, 0, &version, why, sizeof why)) {
-        report(config, why);
+        report(args, config, why);
         version_deinit(&version);
         return EXIT_WRONG;
     }
-    if (change_log(&config->log, &version.config->log)) {
+    if (change_log(args, &config->log, &version.config->log)) {
         version_deinit(&version);
         return EXIT_FAILED;
     }
@@ -219,15 +260,17 @@ static enum exit_status load_and_serve(struct load_args *args, const struct conf
 static enum exit_status run(struct load_args *args, const struct config *config)
 {
     ignore_signals();
-    if (open_log(&config->log))
+    if (open_log(args, &config->log))
         return EXIT_FAILED;
     raise_descriptor_limit();
     args->shared = shared_new(); /* outlives all VMs */
     enum exit_status status = EXIT_FAILED;
+    if (args->shared && args->handover)
+        handover_give_tickets(args->handover, shared_tickets(args->shared));
     if (args->shared)
         status = load_and_serve(args, config);
     else
-        report(config, "cannot start: out of memory");
+        report(args, config, "cannot start: out of memory");
     shared_free(args->shared);
     log_close(LOG_CLOSE_WAIT_MS);
     return status;
@@ -255,7 +298,9 @@ static enum exit_status obey(struct load_args *args, const struct options *optio
 
 int main(int argc, char *argv[])
 {
-    struct load_args args = {.argc = argc, .argv = argv};
+    char program[PATH_MAX];
+    struct load_args args = {
+        .argc = argc, .argv = argv, .program = origin_path(program, sizeof program)};
     struct options *options = NULL;
     char why[1024] = "";
     enum exit_status status = EXIT_WRONG;
@@ -264,6 +309,10 @@ int main(int argc, char *argv[])
         return test_command(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "ctl"))
         return ctl_command(argc - 1, argv + 1);
+    if (handover_open(&args.handover, why, sizeof why)) {
+        fprintf(stderr, "penstock: %s\n", why);
+        return EXIT_WRONG;
+    }
     switch (options_read(argc, argv, &options, why, sizeof why)) {
     case OPTIONS_RUN:
         status = obey(&args, options);
@@ -279,8 +328,10 @@ int main(int argc, char *argv[])
         break;
     case OPTIONS_WRONG:
         fprintf(stderr, "penstock: %s\n", why);
+        handover_tell_failure(args.handover, why);
         break;
     }
     options_free(options);
+    handover_free(args.handover);
     return (int)status;
 }

@@ -404,6 +404,8 @@ static const struct option_spec table[] = {
      "of a whole connection, however busy it is (default off)"},
     {GROUP_TIMES, 0, "drain-timeout", "TIME", &type_time_ms, AT(config.drain_ms), 0, YEARS_10_MS, NULL,
      "how long connections may live on after TERM or INT (default 30s; 0 cuts them at once)"},
+    {GROUP_TIMES, 0, "upgrade-timeout", "TIME", &type_time_ms, AT(config.upgrade_ms), 1, YEARS_10_MS, NULL,
+     "for the new process of an upgrade (USR2) to come up (default 30s)"},
 
     {GROUP_TLS, 0, "tls-cert", "FILE", &type_cert, AT(tls), 0, 0, NULL,
      "accept TLS (1.2, 1.3) with this certificate and its chain; more of them are chosen by their names"},

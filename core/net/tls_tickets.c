@@ -1,5 +1,6 @@
 /* Keys of session tickets. New ones every PERIOD_MS; a ticket under the last but one is taken and
- * renewed, one under an older key is not. Keys never leave the memory of the process. */
+ * renewed, one under an older key is not. Keys never leave the memory of the process, but for that
+ * of its successor. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -72,6 +73,32 @@ static void renew(struct tls_tickets *t)
     t->keys[0] = fresh[0];
     t->renewed_ms = now;
     OPENSSL_cleanse(fresh, sizeof fresh);
+}
+
+_Static_assert(TLS_TICKETS_BYTES == sizeof(uint64_t) + 2 * sizeof(struct key), "see its reader");
+
+void tls_tickets_write(struct tls_tickets *t, unsigned char *out)
+{
+    pthread_mutex_lock(&t->lock);
+    renew(t);
+    uint64_t age_ms = now_ms() - t->renewed_ms;
+    memcpy(out, &age_ms, sizeof age_ms);
+    memcpy(out + sizeof age_ms, t->keys, sizeof t->keys);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void tls_tickets_read(struct tls_tickets *t, const unsigned char *bytes, size_t n)
+{
+    uint64_t age_ms, now = now_ms();
+    if (n != TLS_TICKETS_BYTES)
+        return;
+    memcpy(&age_ms, bytes, sizeof age_ms);
+    if (age_ms >= PERIOD_MS || age_ms > now)
+        return;
+    pthread_mutex_lock(&t->lock);
+    memcpy(t->keys, bytes + sizeof age_ms, sizeof t->keys);
+    t->renewed_ms = now - age_ms;
+    pthread_mutex_unlock(&t->lock);
 }
 
 /* The key for a new ticket, or that of this name: its age in periods, -1 when it is unknown. */

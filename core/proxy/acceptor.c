@@ -69,7 +69,7 @@ static void pause_at_limit(struct acceptor *a, const char *what, uint32_t limit)
     pause_for(a, RETRY_MS);
 }
 
-void acceptor_resume(struct acceptor *a)
+static void resume(struct acceptor *a)
 {
     if (!a->paused || a->entry.fd < 0)
         return;
@@ -78,9 +78,15 @@ void acceptor_resume(struct acceptor *a)
     watch(a, true);
 }
 
+void acceptor_resume(struct acceptor *a)
+{
+    for (; a; a = a->also)
+        resume(a);
+}
+
 static void on_retry(struct timer *timer)
 {
-    acceptor_resume(container_of(timer, struct acceptor, retry));
+    resume(container_of(timer, struct acceptor, retry));
 }
 
 /* Takes one of at most `limit`; 0 is no limit. */
@@ -254,10 +260,15 @@ static void tell_drained(struct acceptor *a)
         on_drained(a, a->drained_arg);
 }
 
-void acceptor_close(struct acceptor *a)
+static bool has_backlog(const struct acceptor *a)
+{
+    return (a->entry.fd >= 0 || a->port) && !atomic_load(&a->listener->handed_over);
+}
+
+static void close_socket(struct acceptor *a)
 {
     timers_stop(&a->worker->loop.timers, &a->retry);
-    while ((a->entry.fd >= 0 || a->port) && !a->paused && accept_one(a))
+    while (has_backlog(a) && !a->paused && accept_one(a))
         ;
     stop(a);
     if (a->entry.fd >= 0) {
@@ -267,6 +278,12 @@ void acceptor_close(struct acceptor *a)
         poller_remove(&a->worker->loop.poller, &a->entry);
         close(fd);
     }
+}
+
+void acceptor_close(struct acceptor *a)
+{
+    for (struct acceptor *each = a; each; each = each->also)
+        close_socket(each);
     tell_drained(a);
 }
 
@@ -313,7 +330,10 @@ void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, v
     tell_drained(a); /* who had it drained before */
     a->on_drained = on_drained;
     a->drained_arg = arg;
-    if (refuse_new(a))
+    bool refused = false;
+    for (struct acceptor *each = a; each; each = each->also)
+        refused |= refuse_new(each);
+    if (refused)
         loop_timer(&a->worker->loop, &a->grace, GRACE_MS);
     else
         acceptor_close(a);
@@ -326,13 +346,14 @@ static void free_acceptor(struct loop_task *task)
     free(a);
 }
 
-struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
+/* For one socket; without any in a virtual network. */
+static struct acceptor *new_one(struct listener *l, struct worker *w, unsigned socket, int *err)
 {
     struct acceptor *a = calloc(1, sizeof *a);
     int fd = -1;
     *err = a ? 0 : -ENOMEM;
-    if (a && !w->loop.options.vnet) {
-        fd = listener_copy_socket(l, w->index);
+    if (a && l->n_fds) {
+        fd = listener_copy_socket(l, socket);
         *err = fd < 0 ? fd : 0;
     }
     if (*err) {
@@ -340,6 +361,7 @@ struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
         return NULL;
     }
     *a = (struct acceptor){.entry = {.on_event = on_client, .fd = fd},
+                           .socket = socket,
                            .listener = listener_hold(l),
                            .worker = w,
                            .free_task.run = free_acceptor};
@@ -350,6 +372,21 @@ struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
     return a;
 }
 
+struct acceptor *acceptor_new(struct listener *l, struct worker *w, int *err)
+{
+    struct acceptor *first = new_one(l, w, l->n_fds ? w->index % l->n_fds : 0, err);
+    struct acceptor **next = first ? &first->also : NULL;
+    for (unsigned k = w->index + l->workers; next && k < l->n_fds; k += l->workers) {
+        *next = new_one(l, w, k, err);
+        if (!*next) {
+            acceptor_free(first);
+            return NULL;
+        }
+        next = &(*next)->also;
+    }
+    return first;
+}
+
 static int start_virtual(struct acceptor *a)
 {
     return vnet_listen(a->worker->loop.options.vnet, a->listener->text, VNET_WINDOW_BYTES,
@@ -358,12 +395,17 @@ static int start_virtual(struct acceptor *a)
 
 int acceptor_start(struct acceptor *a, struct generation *g, const struct config_listener *config)
 {
-    a->generation = g;
-    a->config = config;
-    a->stats = worker_listener_stats(a->worker, acceptor_name(a));
-    if (a->worker->loop.options.vnet)
-        return start_virtual(a);
-    return poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
+    int err = 0;
+    for (; a && !err; a = a->also) {
+        a->generation = g;
+        a->config = config;
+        a->stats = worker_listener_stats(a->worker, acceptor_name(a));
+        if (a->worker->loop.options.vnet)
+            err = start_virtual(a);
+        else
+            err = poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
+    }
+    return err;
 }
 
 static bool same_socket(const struct config_socket *a, const struct config_socket *b)
@@ -373,7 +415,7 @@ static bool same_socket(const struct config_socket *a, const struct config_socke
            a->backlog == b->backlog;
 }
 
-void acceptor_use(struct acceptor *a, struct generation *g, const struct config_listener *config)
+static void use(struct acceptor *a, struct generation *g, const struct config_listener *config)
 {
     const struct config_socket *o = &config->socket;
     if (a->entry.fd >= 0 && !same_socket(&a->config->socket, o)) {
@@ -385,7 +427,13 @@ void acceptor_use(struct acceptor *a, struct generation *g, const struct config_
     a->config = config;
     if (strcmp(before, acceptor_name(a)) != 0)
         a->stats = worker_listener_stats(a->worker, acceptor_name(a));
-    acceptor_resume(a); /* the limits may be higher now */
+    resume(a); /* the limits may be higher now */
+}
+
+void acceptor_use(struct acceptor *a, struct generation *g, const struct config_listener *config)
+{
+    for (; a; a = a->also)
+        use(a, g, config);
 }
 
 int acceptor_reopen(struct acceptor *a, int fd)
@@ -400,7 +448,7 @@ int acceptor_reopen(struct acceptor *a, int fd)
     return err;
 }
 
-void acceptor_free(struct acceptor *a)
+static void free_one(struct acceptor *a)
 {
     stop(a);
     if (a->entry.fd >= 0)
@@ -409,4 +457,12 @@ void acceptor_free(struct acceptor *a)
         loop_defer(&a->worker->loop, &a->free_task);
     else
         free_acceptor(&a->free_task);
+}
+
+void acceptor_free(struct acceptor *a)
+{
+    for (struct acceptor *next; a; a = next) {
+        next = a->also;
+        free_one(a);
+    }
 }

@@ -10,6 +10,7 @@ void config_init(struct config *c)
         .workers = 1,
         .max_versions = 4,
         .drain_ms = 30000,
+        .upgrade_ms = 30000,
         .gather_us = 400,
         .sandbox = true,
         .log = {.level = LOG_INFO, .format = LOG_TEXT},

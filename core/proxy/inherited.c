@@ -11,7 +11,7 @@
 
 #include "penstock/base/units.h"
 
-enum { FIRST_FD = 3, FDS_MAX = 65535 - FIRST_FD };
+enum { FIRST_FD = INHERITED_FIRST, FDS_MAX = 65535 - FIRST_FD };
 
 /* How many there are for this process; 0 with a message. */
 static uint64_t count(char *why, size_t why_cap)
@@ -32,6 +32,12 @@ static uint64_t count(char *why, size_t why_cap)
         return 0;
     }
     return n;
+}
+
+unsigned inherited_count(void)
+{
+    char why[256];
+    return (unsigned)count(why, sizeof why);
 }
 
 int inherited_find(const char *name, int *fd, char *why, size_t why_cap)

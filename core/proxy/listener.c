@@ -116,6 +116,18 @@ static int open_unix(struct listener *l, const struct config_listener *config)
     return 0;
 }
 
+static void learn_address(struct listener *l, int fd)
+{
+    struct sockaddr_storage ss = {.ss_family = AF_UNIX};
+    socklen_t len = sizeof ss;
+    getsockname(fd, (struct sockaddr *)&ss, &len);
+    if (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)
+        memcpy(&l->address, &ss,
+               ss.ss_family == AF_INET ? sizeof l->address.in : sizeof l->address.in6);
+    else
+        l->address.sa.sa_family = AF_UNIX;
+}
+
 /* A socket that was listening before we were started; its descriptor stays open, so that a reload
  * finds it. */
 static int open_inherited(struct listener *l, const struct config_listener *config, char *why,
@@ -138,15 +150,8 @@ static int open_inherited(struct listener *l, const struct config_listener *conf
         return -errno;
     l->fds[l->n_fds++] = own;
     l->shared = true;
-    struct sockaddr_storage ss = {.ss_family = AF_UNIX};
-    len = sizeof ss;
-    getsockname(own, (struct sockaddr *)&ss, &len);
-    if (ss.ss_family == AF_INET || ss.ss_family == AF_INET6)
-        memcpy(&l->address, &ss,
-               ss.ss_family == AF_INET ? sizeof l->address.in : sizeof l->address.in6);
-    else
-        l->address.sa.sa_family = AF_UNIX;
-    listener_set_options(own, &config->socket, ss.ss_family);
+    learn_address(l, own);
+    listener_set_options(own, &config->socket, l->address.sa.sa_family);
     return fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK) ? -errno : 0;
 }
 
@@ -181,7 +186,7 @@ void listener_release(struct listener *l)
 
 int listener_copy_socket(const struct listener *l, unsigned index)
 {
-    int fd = fcntl(l->fds[l->n_fds > 1 ? index : 0], F_DUPFD_CLOEXEC, 3);
+    int fd = fcntl(l->fds[index % l->n_fds], F_DUPFD_CLOEXEC, 3);
     return fd < 0 ? -errno : fd;
 }
 
@@ -227,6 +232,14 @@ void listener_set_rate(struct listener *l, const struct config_listener *config,
     uv_mutex_unlock(&l->rate_lock);
 }
 
+static void give_text(struct listener *l)
+{
+    if (l->address.sa.sa_family == AF_UNIX)
+        snprintf(l->text, sizeof l->text, "%s", l->bind);
+    else
+        addr_format(&l->address, l->text, sizeof l->text);
+}
+
 /* May leave a message in `why`, when there is more to say than the error does. */
 static int open_sockets(struct listener *l, const struct config_listener *config, unsigned workers,
                         char *why, size_t why_cap)
@@ -241,14 +254,17 @@ static int open_sockets(struct listener *l, const struct config_listener *config
     }
 }
 
-static struct listener *listener_new(const struct config_listener *config, unsigned workers)
+/* With room for `n` sockets, at least one a worker. */
+static struct listener *listener_new(const struct config_listener *config, unsigned workers,
+                                     unsigned n)
 {
     struct listener *l = calloc(1, sizeof *l);
     if (!l)
         return NULL;
     l->refs = 1;
+    l->workers = workers;
     uv_mutex_init(&l->rate_lock);
-    l->fds = calloc(workers, sizeof *l->fds);
+    l->fds = calloc(n > workers ? n : workers, sizeof *l->fds);
     l->bind = strdup(config->bind.text);
     if (l->fds && l->bind)
         return l;
@@ -271,7 +287,7 @@ static int open_or_explain(struct listener *l, const struct config_listener *con
 int listener_open(struct listener **out, const struct config_listener *config, unsigned workers,
                   char *why, size_t why_cap)
 {
-    struct listener *l = listener_new(config, workers);
+    struct listener *l = listener_new(config, workers, 0);
     int err = l ? listener_prepare(l, config) : -ENOMEM;
     if (err)
         snprintf(why, why_cap, "cannot listen on %s: %s", config->bind.text, err_text(err));
@@ -282,11 +298,65 @@ int listener_open(struct listener **out, const struct config_listener *config, u
             listener_drop(l);
         return err;
     }
+    give_text(l);
     listener_set_rate(l, config, clock_now_ns());
-    if (l->address.sa.sa_family == AF_UNIX)
-        snprintf(l->text, sizeof l->text, "%s", l->bind);
+    *out = l;
+    return 0;
+}
+
+/* Sockets for the workers that have none; who gets none shares one. */
+static void open_further(struct listener *l, const struct config_listener *config)
+{
+    if (l->n_fds < l->workers)
+        set_int(l->fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
+    while (l->n_fds < l->workers) {
+        int fd = open_socket(&l->address.sa, addr_len(&l->address), &config->socket, false, true);
+        if (fd < 0) {
+            log_warn("%s: %u workers share %u socket%s: %s", config->bind.text, l->workers,
+                     l->n_fds, l->n_fds == 1 ? "" : "s", err_text(fd));
+            return;
+        }
+        l->fds[l->n_fds++] = fd;
+    }
+}
+
+static void adopt_path(struct listener *l, const char *path, const struct listener_sockets *from)
+{
+    if (!from->path_ino)
+        return;
+    l->path = strdup(path);
+    l->path_dev = from->path_dev;
+    l->path_ino = from->path_ino;
+    l->borrowed = true;
+}
+
+int listener_adopt(struct listener **out, const struct config_listener *config, unsigned workers,
+                   struct listener_sockets *from)
+{
+    struct listener *l = listener_new(config, workers, from->n);
+    if (!l) {
+        while (from->n)
+            close(from->fds[--from->n]);
+        return -ENOMEM;
+    }
+    for (; l->n_fds < from->n; l->n_fds++) {
+        int fd = l->fds[l->n_fds] = from->fds[l->n_fds];
+        learn_address(l, fd);
+        listener_set_options(fd, &config->socket, l->address.sa.sa_family);
+        listener_listen(fd, &config->socket);
+    }
+    from->n = 0;
+    int err = listener_prepare(l, config);
+    if (err) {
+        listener_drop(l);
+        return err;
+    }
+    if (config->bind.kind == ENDPOINT_UNIX)
+        adopt_path(l, config->bind.host, from);
     else
-        addr_format(&l->address, l->text, sizeof l->text);
+        open_further(l, config);
+    give_text(l);
+    listener_set_rate(l, config, clock_now_ns());
     *out = l;
     return 0;
 }
@@ -304,7 +374,7 @@ int listener_reopen(struct listener *l, const struct config_listener *config, un
 int listener_open_virtual(struct listener **out, const struct config_listener *config,
                           uint64_t now_ns)
 {
-    struct listener *l = listener_new(config, 1);
+    struct listener *l = listener_new(config, 1, 0);
     int err = l ? listener_prepare(l, config) : -ENOMEM;
     if (err) {
         if (l)
@@ -322,8 +392,20 @@ void listener_unlink(struct listener *l)
 {
     struct stat st;
     /* A successor may have put its own there while we drained. */
-    if (l->path && lstat(l->path, &st) == 0 && st.st_ino == l->path_ino && st.st_dev == l->path_dev)
+    if (l->path && !l->borrowed && lstat(l->path, &st) == 0 && st.st_ino == l->path_ino &&
+        st.st_dev == l->path_dev)
         unlink(l->path);
+}
+
+void listener_own(struct listener *l)
+{
+    l->borrowed = false;
+}
+
+void listener_hand_over(struct listener *l)
+{
+    l->borrowed = true;
+    atomic_store(&l->handed_over, true);
 }
 
 struct listener *listener_hold(struct listener *l)

@@ -1,9 +1,11 @@
 /* sd_notify(3) in its documented form: one datagram to the socket named by NOTIFY_SOCKET. */
 #include "penstock/proxy/notify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "penstock/base/addr.h"
@@ -25,16 +27,30 @@ uint64_t notify_watchdog_ms(void)
     return us / 1000;
 }
 
-void notify_service(const char *state)
+static void send_state(const char *state, int flags)
 {
+    const struct timeval patience = {.tv_sec = 1};
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un un;
     socklen_t len = path ? addr_unix(path, &un) : 0;
     if (!len)
         return;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return;
-    sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&un, len);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    sendto(fd, state, strlen(state), MSG_NOSIGNAL | flags, (struct sockaddr *)&un, len);
     close(fd);
+}
+
+void notify_service(const char *state)
+{
+    send_state(state, MSG_DONTWAIT);
+}
+
+void notify_main(pid_t pid)
+{
+    char state[32];
+    snprintf(state, sizeof state, "MAINPID=%ld", (long)pid);
+    send_state(state, 0);
 }

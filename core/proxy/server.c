@@ -17,7 +17,7 @@
 #include "penstock/proxy/shared.h"
 #include "server_priv.h"
 
-static const int signals[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+static const int signals[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
 
 /* --- descriptors
  * ------------------------------------------------------------------------------------------- */
@@ -82,6 +82,7 @@ int server_new(struct version *version, struct shared *shared, struct server **o
     if (err)
         goto fail_loop;
     s->version = *version;
+    s->shared = shared;
     s->number = 1;
     s->started_ns = clock_now_ns();
     list_init(&s->waiting);
@@ -159,23 +160,50 @@ static void on_drain_over(uv_timer_t *timer)
     end_now(timer->data);
 }
 
-static void stop(struct server *s, int signum)
+void server_drain(struct server *s)
 {
-    char time[32];
-    unsigned left = atomic_load(&s->counts.conns);
-    server_fail_waiters(s);
-    if (s->order >= WORKER_DRAIN || s->version.config->drain_ms == 0) {
+    if (s->version.config->drain_ms == 0) {
         end_now(s);
         return;
     }
-    if (left)
-        log_info("%s: no new connections; %u open may go on for %s",
-                 signum == SIGTERM ? "TERM" : "INT", left,
-                 units_format_time(s->version.config->drain_ms, time, sizeof time));
-    notify_service("STOPPING=1");
     uv_timer_start(&s->drain, on_drain_over, s->version.config->drain_ms, 0);
     command_all(s, WORKER_DRAIN);
     server_tell_status(s);
+}
+
+static void log_drain(const struct server *s, const char *by)
+{
+    char time[32];
+    unsigned left = atomic_load(&s->counts.conns);
+    if (left && s->version.config->drain_ms)
+        log_info("%s: no new connections; %u open may go on for %s", by, left,
+                 units_format_time(s->version.config->drain_ms, time, sizeof time));
+}
+
+static void stop(struct server *s, int signum)
+{
+    const char *by = signum == SIGTERM ? "TERM" : "INT";
+    bool first = !s->told_to_stop;
+    s->told_to_stop = true;
+    server_fail_waiters(s);
+    server_upgrade_stop(s);
+    if (s->order == WORKER_SERVE) {
+        log_drain(s, by);
+        server_notify(s, "STOPPING=1");
+        server_drain(s);
+    } else if (first && s->order == WORKER_DRAIN) { /* a service manager means all its processes */
+        log_info("%s: this process drains already, since the upgrade; a second one ends it", by);
+    } else {
+        end_now(s);
+    }
+}
+
+void server_leave(struct server *s)
+{
+    s->replaced = true;
+    watch_set(&s->watch, NULL, 0);
+    log_drain(s, "upgrade");
+    server_drain(s);
 }
 
 static void on_signal(uv_signal_t *handle, int signum)
@@ -185,15 +213,37 @@ static void on_signal(uv_signal_t *handle, int signum)
         server_reload(s, "HUP");
     else if (signum == SIGUSR1)
         log_reopen();
+    else if (signum == SIGUSR2)
+        server_upgrade(s, "USR2", NULL);
     else
         stop(s, signum);
 }
 
+/* Who has begun to ask this process, and not the new one, gets an answer. */
+static bool waits_for_guest(const struct server *s)
+{
+    return s->replaced && s->guest && s->order < WORKER_END && s->guest->is_busy(s->guest->arg);
+}
+
+static void end_if_over(struct server *s)
+{
+    if (atomic_load(&s->n_ended) == s->n_workers && !waits_for_guest(s))
+        uv_stop(&s->loop);
+}
+
 static void on_ended(uv_async_t *handle)
 {
-    struct server *s = handle->data;
-    if (atomic_load(&s->n_ended) == s->n_workers)
-        uv_stop(&s->loop);
+    end_if_over(handle->data);
+}
+
+void server_set_guest(struct server *s, const struct server_guest *guest)
+{
+    s->guest = guest;
+}
+
+void server_guest_left(struct server *s)
+{
+    end_if_over(s);
 }
 
 static void on_look(uv_timer_t *timer)
@@ -216,6 +266,8 @@ static int open_handles(struct server *s)
     s->look.data = s;
     if (s->version.config->policy)
         uv_timer_start(&s->look, on_look, WATCHDOG_LOOK_MS, WATCHDOG_LOOK_MS);
+    uv_timer_init(&s->loop, &s->upgrading);
+    s->upgrading.data = s;
     server_open_service(s);
     err = server_open_reload(s);
     if (!err)
@@ -291,7 +343,7 @@ int server_run(struct server *s, const struct version_loader *loader)
         return err;
     }
     log_listening(s);
-    notify_service("READY=1");
+    server_notify(s, "READY=1");
     server_tell_status(s);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     log_totals(s);
@@ -314,6 +366,7 @@ void server_free(struct server *s)
     ignore_more_signals();
     join_workers(s);
     server_close_drains(s);
+    server_upgrade_free(s);
     server_close_listeners(s);
     uv_walk(&s->loop, close_handle, NULL);
     int err = close_loop(s);

@@ -7,6 +7,7 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
+#include "penstock/proxy/handover.h"
 #include "server_priv.h"
 
 /* --- which is which
@@ -69,6 +70,15 @@ static void drop_all(struct listeners *list)
     *list = (struct listeners){0};
 }
 
+/* With the sockets of the process before, if it had this address. */
+static int open_one(struct server *s, const struct config_listener *config, struct listener **out,
+                    char *why, size_t why_cap)
+{
+    struct listener_sockets *sockets = handover_take(s->handover, config->bind.text, false);
+    return sockets ? listener_adopt(out, config, s->n_workers, sockets)
+                   : listener_open(out, config, s->n_workers, why, why_cap);
+}
+
 /* Fills `list` for `config`: kept ones with one more reference, others newly opened. */
 static int open_all(struct server *s, const struct config *config, const struct listeners *old,
                     const size_t *from, struct listeners *list, char *why, size_t why_cap)
@@ -82,7 +92,7 @@ static int open_all(struct server *s, const struct config *config, const struct 
             l = listener_hold(old->items[from[i]]);
             err = listener_prepare(l, c);
         } else {
-            err = listener_open(&l, c, s->n_workers, why, why_cap);
+            err = open_one(s, c, &l, why, why_cap);
             if (err)
                 break;
         }

@@ -226,6 +226,10 @@ static void begin(struct server *s, const char *name, const struct server_drain 
         waiter->done(waiter, -ESHUTDOWN, s->number, "not while stopping");
         return;
     }
+    if (s->upgrade) { /* its sockets are another process's already */
+        waiter->done(waiter, -EBUSY, s->number, "an upgrade is under way; try again");
+        return;
+    }
     if (n == 0) {
         waiter->done(waiter, -ENOENT, s->number, "there is no such listener");
         return;

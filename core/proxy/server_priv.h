@@ -8,7 +8,10 @@
 #include "penstock/proxy/watchdog.h"
 #include "penstock/proxy/worker.h"
 
-enum { SERVER_SIGNALS = 4 };
+enum { SERVER_SIGNALS = 5 };
+
+struct handover;
+struct upgrade;
 
 /* One for each listener of a configuration, in its order; one reference each. */
 struct listeners {
@@ -20,6 +23,7 @@ struct server {
     struct version version; /* in force; its policies are the workers' */
     unsigned number;        /* of that version, from 1 */
     struct server_counts counts;
+    struct shared *shared;
     struct listeners listeners;
     unsigned long long limited_before; /* times that listeners which are gone reached a limit */
     struct worker *workers;
@@ -53,6 +57,17 @@ struct server {
     uv_timer_t pulse;  /* WATCHDOG=1 */
     uv_timer_t status; /* STATUS= */
     char told[64];     /* the status that was told last */
+    bool quiet;        /* another process is the one that it looks at */
+    /* server_upgrade.c */
+    const struct server_origin *origin; /* NULL: nobody has told */
+    const struct server_guest *guest;   /* NULL: none */
+    struct upgrade *upgrade;            /* under way; NULL: none */
+    uv_timer_t upgrading;               /* its patience */
+    bool replaced;                      /* another process has taken over */
+    bool told_to_stop;                  /* TERM or INT has come */
+    /* server_successor.c */
+    struct handover *handover; /* this process takes over; NULL: no, or it is done */
+    uv_poll_t before;          /* what the process before says, once we are up */
 };
 
 /* Makes `v` the version in force, or leaves everything as it was: opens the sockets that are new,
@@ -69,6 +84,8 @@ void server_worker_changed(void *arg);
 int server_open_reload(struct server *s);
 /* Loads a new version, now or once the present change is done. */
 void server_reload(struct server *s, const char *by);
+/* The reloads that have waited for an upgrade. */
+void server_reload_wanted(struct server *s);
 /* It stops: nobody waits for a reload in vain. */
 void server_fail_waiters(struct server *s);
 
@@ -77,6 +94,25 @@ int server_open_drains(struct server *s);
 /* Forgets those under way: the workers have ended. */
 void server_close_drains(struct server *s);
 
+/* No new connections; open ones have the drain's time. */
+void server_drain(struct server *s);
+/* Another process has taken over: like server_drain(). */
+void server_leave(struct server *s);
+
+/* server_upgrade.c: a reload is over, so an upgrade that has waited for it may begin. */
+void server_upgrade_go_on(struct server *s);
+/* Workers have given their sockets, maybe. */
+void server_upgrade_taken(struct server *s);
+/* It stops: the new process, unless it has taken over, stops, too. */
+void server_upgrade_stop(struct server *s);
+/* Once the workers have ended. */
+void server_upgrade_free(struct server *s);
+
+/* server_successor.c: every listener accepts: tells the process before, if there is one. */
+void server_is_up(struct server *s);
+
+/* notify_service(), unless another process is the one that is looked at. */
+void server_notify(const struct server *s, const char *state);
 /* Opens the handles by which the service manager is told. */
 void server_open_service(struct server *s);
 /* Tells it how many connections there are, when that has changed. */

@@ -8,7 +8,6 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
-#include "penstock/proxy/notify.h"
 #include "server_priv.h"
 
 enum { WHY_MAX = 8192 }; /* a Lua traceback fits */
@@ -79,11 +78,11 @@ static void warn_of_restart(const struct server *s, const struct config *now)
 /* --- a reload
  * --------------------------------------------------------------------------------------- */
 
-static void notify_reloading(void)
+static void notify_reloading(const struct server *s)
 {
     char text[64];
     snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_now_ns() / 1000);
-    notify_service(text);
+    server_notify(s, text);
 }
 
 static void watch_files(struct server *s, const struct version *v)
@@ -129,7 +128,7 @@ static void tell(struct list *waiters, int err, unsigned version, const char *wh
 
 static void end_reload(struct server *s, int err, const char *why)
 {
-    notify_service("READY=1");
+    server_notify(s, "READY=1");
     tell(&s->attending, err, s->number, why);
 }
 
@@ -151,7 +150,7 @@ static void reload(struct server *s)
         tell(&s->attending, -ENOENT, s->number, nothing);
         return;
     }
-    notify_reloading();
+    notify_reloading(s);
     int err = s->loader->load(s->loader->arg, s->n_workers, &v, why, sizeof why);
     watch_files(s, &v); /* of a version that failed, too: to see when it is mended */
     if (!err)
@@ -167,9 +166,9 @@ static void reload(struct server *s)
 }
 
 /* Those that were asked for, one after the other, as far as it goes. */
-static void reload_wanted(struct server *s)
+void server_reload_wanted(struct server *s)
 {
-    while (s->wanted && !s->from && s->order == WORKER_SERVE) {
+    while (s->wanted && !s->from && !s->upgrade && s->order == WORKER_SERVE) {
         s->wanted--;
         reload(s);
     }
@@ -183,7 +182,7 @@ void server_reload(struct server *s, const char *by)
     }
     s->wanted++;
     s->wanted_by = by;
-    reload_wanted(s);
+    server_reload_wanted(s);
 }
 
 void server_reload_wait(struct server *s, const char *by, struct server_waiter *waiter)
@@ -213,17 +212,21 @@ static void log_done(const struct server *s)
 static void on_changed(uv_async_t *handle)
 {
     struct server *s = handle->data;
+    server_upgrade_taken(s);
     if (!s->from || atomic_load(&s->n_changed) < s->n_workers)
         return;
     free(s->from);
     s->from = NULL;
+    if (!s->open)
+        server_is_up(s);
     s->open = true;
     if (s->number > 1) {
         stats_count_reload(s->counts.stats, true);
         log_done(s);
         end_reload(s, 0, "");
     }
-    reload_wanted(s);
+    server_upgrade_go_on(s);
+    server_reload_wanted(s);
 }
 
 void server_worker_changed(void *arg)

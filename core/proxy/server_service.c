@@ -20,10 +20,16 @@ static bool all_answer(const struct server *s)
     return true;
 }
 
+void server_notify(const struct server *s, const char *state)
+{
+    if (!s->quiet)
+        notify_service(state);
+}
+
 static void on_pulse(uv_timer_t *timer)
 {
     struct server *s = timer->data;
-    if (!all_answer(s))
+    if (s->quiet || !all_answer(s))
         return;
     notify_service("WATCHDOG=1");
     for (uint32_t i = 0; i < s->n_workers; i++)
@@ -39,7 +45,7 @@ void server_tell_status(struct server *s)
         snprintf(text, sizeof text, "STATUS=%u connection%s, version %u", n, plural, s->number);
     else
         snprintf(text, sizeof text, "STATUS=stopping, %u connection%s left", n, plural);
-    if (strcmp(text, s->told) == 0)
+    if (s->quiet || strcmp(text, s->told) == 0)
         return;
     memcpy(s->told, text, sizeof text);
     notify_service(text);

@@ -31,7 +31,7 @@ local options_of_listener = {
 local options_of_process = {
   "max_conns", "max_versions", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log",
   "log_format", "log_file", "access_log", "jit", "seed", "user", "admin", "admin_token_file", "admin_no_token",
-  "sandbox",
+  "sandbox", "upgrade_timeout",
 }
 -- Options without a value -> the only thing that they can be, and the option of the command line.
 local flags_of_process = {

@@ -43,7 +43,7 @@ _penstock_value() {
     --log-file | --pid-file | --auth | --admin-token-file) _penstock_files ;;
     --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
     --connect-timeout | --handshake-timeout | --first-byte-timeout | --idle-timeout | \
-        --half-close-timeout | --life-timeout | --drain-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
+        --half-close-timeout | --life-timeout | --drain-timeout | --upgrade-timeout | --keepalive) _penstock_words "5s 30s 2m 10m 1h" ;;
     --rate-up | --rate-down | --rcvbuf | --sndbuf) _penstock_words "64K 256K 1M 16M" ;;
     --max-conns | --max-versions | --max-conns-listener | --max-per-ip | --max-rate | --seed | --backlog | --spin | --gather | \
         --bind-source | --resolver | --max-handshakes | --tls-name | --tls-pin | --tls-sni) ;; # a number or an address: nothing to offer
@@ -87,7 +87,7 @@ _penstock() {
                 _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
                     --over --prefix --type --ttl --max-wait --json --watch --help"
             else
-                _penstock_words "health version listeners conns kill drain up reload pools server stores store buckets stats config \
+                _penstock_words "health version listeners conns kill drain up reload upgrade pools server stores store buckets stats config \
                     log metrics"
             fi
             ;;
@@ -114,7 +114,7 @@ _penstock() {
         _penstock_words "-p --policy --watch --jit --unsafe-lua --lua-modules --seed --allow --auth \
             --max-conns --max-versions --max-conns-listener --max-per-ip --max-rate --rate-up --rate-down \
             --connect-timeout --handshake-timeout --first-byte-timeout --idle-timeout \
-            --half-close-timeout --life-timeout --drain-timeout \
+            --half-close-timeout --life-timeout --drain-timeout --upgrade-timeout \
             --tls-cert --tls-key --tls-sni --tls-client-ca --tls-client-cert --tls-alpn --tls-min --max-handshakes \
             --tls --tls-ca --tls-name --tls-pin --tls-insecure --tls-dial-cert --tls-dial-key --tls-dial-alpn \
             --tls-dial-min --tls-via-ca \

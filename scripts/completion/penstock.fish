@@ -25,6 +25,7 @@ complete -c penstock -l first-byte-timeout -x -a $times -d 'Until the client sen
 complete -c penstock -l idle-timeout -x -a $times -d 'Without a byte in either direction'
 complete -c penstock -l half-close-timeout -x -a $times -d 'After one side has ended'
 complete -c penstock -l life-timeout -x -a $times -d 'Of a whole connection'
+complete -c penstock -l upgrade-timeout -x -a $times -d 'For the new process of an upgrade to come up'
 complete -c penstock -l drain-timeout -x -a $times -d 'How long connections live on after TERM or INT'
 complete -c penstock -l tls-cert -r -F -d 'Accept TLS with this certificate'
 complete -c penstock -l tls-key -r -F -d 'Key of the --tls-cert before it'
@@ -86,5 +87,5 @@ complete -c penstock -n '__fish_is_first_arg' -a test -d 'Run specs of policies'
 complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_suffix _spec.lua)'
 
 # So has penstock ctl.
-complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill drain up reload pools server stores store buckets stats config log metrics'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill drain up reload upgrade pools server stores store buckets stats config log metrics'
 complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --after --limit --all --over --prefix --type --ttl --max-wait --json --watch --token-file'

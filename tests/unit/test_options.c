@@ -410,7 +410,7 @@ static void test_times_are_read_with_their_units(void **state)
     const struct config_timeouts *t =
         &accept_options("--connect-timeout 500ms --first-byte-timeout 2.5 --idle-timeout 2m "
                         "--half-close-timeout 1h --life-timeout 1d --drain-timeout 0 "
-                        "--handshake-timeout 3s")
+                        "--handshake-timeout 3s --upgrade-timeout 2m")
              ->timeouts;
     assert_int_equal(t->connect_ms, 500);
     assert_int_equal(t->handshake_ms, 3000);
@@ -419,6 +419,7 @@ static void test_times_are_read_with_their_units(void **state)
     assert_int_equal(t->half_closed_ms, 3600000);
     assert_int_equal(t->life_ms, 86400000);
     assert_int_equal(config.drain_ms, 0);
+    assert_int_equal(config.upgrade_ms, 120000);
     assert_int_equal(accept_options("--idle-timeout 0")->timeouts.idle_ms, 0);
 }
 

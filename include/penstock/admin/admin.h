@@ -11,6 +11,7 @@
 #include "penstock/proxy/config.h"
 
 struct admin;
+struct handover;
 struct server;
 struct shared;
 
@@ -23,6 +24,7 @@ struct admin_options {
     const struct config *config; /* has an address for the admin; read during the call only */
     const uid_t *uid;            /* whose the UNIX socket is to be; NULL: ours */
     const gid_t *gid;
+    struct handover *handover; /* has the socket of the process before; NULL: there was none */
 };
 
 /* Opens its socket and answers as soon as the server's loop runs. 0, or a negative error with a

@@ -6,13 +6,16 @@
 
 #include "penstock/proxy/version.h"
 
+struct handover;
 struct shared;
 
 /* The command line, which outlives the loader; it has been read once without error. */
 struct load_args {
     int argc;
     char *const *argv;
-    struct shared *shared; /* of all versions; NULL: each VM has its own */
+    const char *program;       /* main()'s alone; NULL: not known */
+    struct shared *shared;     /* of all versions; NULL: each VM has its own */
+    struct handover *handover; /* main()'s alone; NULL: this is no upgrade */
 };
 
 /* version_loader.load; `arg` is a struct load_args. Reads command line and files anew each time, so

@@ -35,6 +35,12 @@ void tls_hide_memory(void);
 struct tls_tickets *tls_tickets_new(void);
 /* After every tls_server that has them. NULL is fine. */
 void tls_tickets_free(struct tls_tickets *t);
+enum { TLS_TICKETS_BYTES = 8 + 2 * 80 };
+/* The keys with their age, for a process that takes over, into TLS_TICKETS_BYTES bytes: secrets. */
+void tls_tickets_write(struct tls_tickets *t, unsigned char *out);
+/* Takes the keys that another process has written, before the first connection; those of an unknown
+ * form are left. */
+void tls_tickets_read(struct tls_tickets *t, const unsigned char *bytes, size_t n);
 
 /* ---- accepting ---- */
 

@@ -19,6 +19,9 @@ struct worker;
 /* Level-triggered, one accept a wake-up. */
 struct acceptor {
     struct poller_entry entry;
+    unsigned socket;                      /* its number in listener->fds */
+    struct acceptor *also;                /* further sockets of the listener, on which is done what
+                                             is done on this one; NULL: none */
     struct vnet_port *port;               /* of a virtual network, else NULL */
     struct listener *listener;            /* one reference */
     const struct config_listener *config; /* NULL before it is started */
@@ -49,7 +52,8 @@ void acceptor_use(struct acceptor *a, struct generation *g, const struct config_
  * more. */
 void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, void *arg),
                     void *arg);
-/* Takes what is in the backlog and closes its socket. */
+/* Takes what is in the backlog, unless another process does (listener_hand_over()), and closes its
+ * socket. */
 void acceptor_close(struct acceptor *a);
 /* Accepts again from `fd`, which it takes over, also on failure. Returns 0 or a negative errno. */
 int acceptor_reopen(struct acceptor *a, int fd);

@@ -101,6 +101,7 @@ struct config {
     char *admin;    /* where the admin listens; NULL: nowhere */
     char *admin_token_file; /* NULL: none */
     char *user;             /* "user[:group]" to become once all is open; NULL: stay who we are */
+    uint64_t upgrade_ms;    /* for a new process to come up; default 30 s */
     bool admin_no_token;    /* on loopback whoever is on this host may */
     bool sandbox;           /* give up system calls that nothing needs; default true */
     bool core_dumps;        /* allowed although there are private keys in memory */

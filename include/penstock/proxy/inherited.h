@@ -4,6 +4,10 @@
 
 #include <stddef.h>
 
+enum { INHERITED_FIRST = 3 };
+/* How many there are for this process, from descriptor INHERITED_FIRST on. Main thread. */
+unsigned inherited_count(void);
+
 /* The descriptor of the one socket that $LISTEN_FDNAMES calls `name`, in *fd; it stays the
  * process's. Returns 0; or -ENOENT (no such name, or the sockets are not for this process:
  * $LISTEN_PID) or -EEXIST (several have that name), with a message in `why` that tells which there

@@ -4,10 +4,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Sends `state` ("READY=1", "STOPPING=1") to $NOTIFY_SOCKET; does nothing when that is
  * not set. */
 void notify_service(const char *state);
+
+/* Tells it which process is the service's main one from now on. Waits a second for room in its
+ * socket at most: all further messages count only if this one has come. */
+void notify_main(pid_t pid);
 
 /* Is there a service manager that listens? */
 bool notify_is_wanted(void);

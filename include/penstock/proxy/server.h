@@ -12,6 +12,7 @@
 
 struct config;
 struct config_listener;
+struct handover;
 struct listener;
 struct server;
 struct shared;
@@ -32,8 +33,21 @@ int server_bind(struct server *s, char *why, size_t why_cap);
  * present one stays in force when that fails. */
 int server_run(struct server *s, const struct version_loader *loader);
 
-/* Closes and frees everything. TERM, INT, HUP and USR1 are blocked on this thread from then on: the
- * process is about to end. */
+/* How this process was started, for its successor, and what is to be done when it stays. */
+struct server_origin {
+    const char *path; /* of the program; NULL: not known */
+    char *const *argv;
+    void (*on_stay)(void *arg); /* an upgrade has failed, and the new process may have touched what
+                                   this one owns; NULL: nothing */
+    void *arg;
+};
+/* Before server_run(), which otherwise upgrades nothing. `origin` outlives the server. */
+void server_set_origin(struct server *s, const struct server_origin *origin);
+/* This process takes over from another; before server_bind(). `h` outlives the server. */
+void server_set_handover(struct server *s, struct handover *h);
+
+/* Closes and frees everything. TERM, INT, HUP, USR1 and USR2 are blocked on this thread from then
+ * on: the process is about to end. */
 void server_free(struct server *s);
 
 /* --- For who looks after a server that runs, on the main thread (core/admin) --- */
@@ -69,17 +83,35 @@ const struct listener *server_listener(const struct server *s, size_t i,
 /* Worker i of status.workers; for worker_post(). */
 struct worker *server_worker(struct server *s, unsigned i);
 
-/* Who waits for a reload or a drain; embedded in its owner. Who waits for a reload may leave by
- * list_remove(&node); else it must be there until done() or the end of server_run(). */
+/* A listener beside those of the configuration, which goes over in an upgrade, too. */
+struct server_guest {
+    struct listener *listener;         /* with its socket in fds[0] */
+    void (*on_handed_over)(void *arg); /* another process accepts there now; do so no more */
+    bool (*is_busy)(
+        void *arg); /* some client is still to be answered: do not end by yourself yet */
+    void *arg;
+};
+/* One at most, which outlives server_run(). */
+void server_set_guest(struct server *s, const struct server_guest *guest);
+/* The guest may not be busy any more. */
+void server_guest_left(struct server *s);
+
+/* Who waits for a reload, a drain or an upgrade; embedded in its owner. Who waits for a reload may
+ * leave by list_remove(&node); else it must be there until done() or the end of server_run(). */
 struct server_waiter {
     struct list node;
-    /* The version in force now is `version`; `err` is 0, or a negative error with its message in
-     * `why`, and it is what it was. */
-    void (*done)(struct server_waiter *waiter, int err, unsigned version, const char *why);
+    /* The version in force now is `number` (an upgrade: the process that has taken over); `err` is
+     * 0, or a negative error with its message in `why`, and everything is what it was. */
+    void (*done)(struct server_waiter *waiter, int err, unsigned number, const char *why);
 };
 /* Loads another version, as HUP does. waiter->done() follows, maybe at once. Those who ask while
  * one is under way share the one that follows. `by` is for the log; static storage. */
 void server_reload_wait(struct server *s, const char *by, struct server_waiter *waiter);
+/* Starts the program again and hands it the listening sockets; this process drains once the new one
+ * accepts on all, as after TERM, and goes on if it does not come up. Waits for a reload that is
+ * under way. waiter->done() follows, maybe at once, unless it is NULL: -ECANCELED when the new
+ * process did not come up, -EBUSY when there cannot be one now, -ESHUTDOWN while stopping. */
+void server_upgrade(struct server *s, const char *by, struct server_waiter *waiter);
 
 /* Drains the listeners called `name`: takes the clients in their backlogs, then closes their
  * sockets. Connections go on; unless `over_ms` is UINT64_MAX, those open now end at moments by

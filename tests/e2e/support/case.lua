@@ -97,12 +97,12 @@ local function own(self, thing)
 end
 
 -- Starts penstock with these arguments and does not wait. Options: those of process.start; `under`, the words of a
--- program that becomes it.
+-- program that becomes it; `binary`, another path of it.
 function Case:start(args, options)
   options = options or {}
   local argv = {}
   for _, word in ipairs(options.under or {}) do argv[#argv + 1] = word end
-  argv[#argv + 1] = binary
+  argv[#argv + 1] = options.binary or binary
   for _, word in ipairs(args) do argv[#argv + 1] = tostring(word) end
   local env = { ASAN_OPTIONS = "quarantine_size_mb=4:" .. (os.getenv "ASAN_OPTIONS" or "") }
   for name, value in pairs(options.env or {}) do env[name] = value end
@@ -130,6 +130,17 @@ function Case:penstock(args, options)
   if not ready then error("penstock did not start: " .. p.err, 2) end
   take_addresses(p, p.err)
   return p
+end
+
+-- Has it upgraded, by USR2 or what `start` does, and waits until the new process is there. Returns that; `p` drains.
+function Case:upgrade(p, start)
+  local from = #p.err + 1
+  if start then start() else p:signal "USR2" end
+  local successor = p:succeeded_by(tonumber(p:log("process (%d+) has taken over", from)))
+  self.servers[#self.servers + 1] = successor
+  successor:log("(room for) %d+ connections", from)
+  take_addresses(successor, p.err:sub(from))
+  return successor
 end
 
 -- The same where the log goes to a file.
@@ -262,7 +273,7 @@ local function describe_failure(self, err)
   if type(err) == "table" then err = err.message or err[1] or err end
   local parts = { tostring(err) }
   for i, p in ipairs(self.servers) do
-    local log = p.err:sub(-4000)
+    local log = p.root and "" or p.err:sub(-4000)
     parts[#parts + 1] = ("--- log of penstock %d (status %s):\n%s"):format(i, tostring(p.status), log)
   end
   return table.concat(parts, "\n")

@@ -9,10 +9,13 @@ local process = {}
 
 local O_NONBLOCK, O_CLOEXEC = 0x800, 0x80000
 local SYS_PIDFD_OPEN, F_SETPIPE_SZ = 434, 1031
-local PR_SET_PDEATHSIG, RLIMIT_NOFILE, RLIMIT_AS = 1, 7, 9
+local PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, RLIMIT_NOFILE, RLIMIT_AS = 1, 36, 7, 9
 local WNOHANG = 1
 
-process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, TERM = 15, CONT = 18, STOP = 19 }
+process.signals = { HUP = 1, INT = 2, KILL = 9, USR1 = 10, USR2 = 12, TERM = 15, CONT = 18, STOP = 19 }
+
+-- A process that another has started becomes our child when that has ended, and tells us how it ends.
+C.prctl(PR_SET_CHILD_SUBREAPER, ffi.cast("unsigned long", 1))
 
 local Process = {}
 process.class = Process
@@ -60,6 +63,12 @@ local function become(argv, options, out, err)
   C._exit(127)
 end
 
+local function open_pidfd(pid)
+  local fd = tonumber(C.syscall(SYS_PIDFD_OPEN, ffi.cast("long", pid), ffi.cast("long", 0)))
+  if fd < 0 then sys.fail "pidfd_open" end
+  return fd
+end
+
 -- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe).
 function process.start(argv, options)
   options = options or {}
@@ -82,9 +91,20 @@ function process.start(argv, options)
   self.pipes.out, self.pipes.err = out_r, err_r
   sys.watch(out_r, function() drain(self, "out") end)
   sys.watch(err_r, function() drain(self, "err") end)
-  self.pidfd = tonumber(C.syscall(SYS_PIDFD_OPEN, ffi.cast("long", self.pid), ffi.cast("long", 0)))
-  if self.pidfd < 0 then sys.fail "pidfd_open" end
+  self.pidfd = open_pidfd(self.pid)
   return self
+end
+
+-- The process `pid`, which this one has started, and which writes to the same pipes.
+function Process:succeeded_by(pid)
+  local shared = { out = true, err = true, pipes = true }
+  local root, class = self.root or self, self.class or getmetatable(self)
+  local successor = { name = self.name, pid = pid, pidfd = open_pidfd(pid), root = root, class = class }
+  self.replaced = true
+  return setmetatable(successor, { __index = function(_, key)
+    if shared[key] then return root[key] end
+    return class[key]
+  end })
 end
 
 -- Closes our end of one of its pipes: its reader is gone.
@@ -95,8 +115,8 @@ function Process:close_pipe(name)
 end
 
 function Process:drain()
-  drain(self, "out")
-  drain(self, "err")
+  drain(self.root or self, "out")
+  drain(self.root or self, "err")
 end
 
 function Process:signal(name)
@@ -128,11 +148,14 @@ function Process:wait(seconds)
     return nil
   end
   local box = ffi.new "int[1]"
-  C.waitpid(self.pid, box, WNOHANG)
+  -- While its parent lives it is not our child.
+  if not sys.wait_until(function() return C.waitpid(self.pid, box, WNOHANG) == self.pid end) then return nil end
   local signum = bit.band(box[0], 127)
   self.status = signum ~= 0 and 128 + signum or bit.band(bit.rshift(box[0], 8), 255)
   self:drain()
-  for name in pairs(self.pipes) do self:close_pipe(name) end
+  if not self.replaced then
+    for name in pairs(self.pipes) do self:close_pipe(name) end
+  end
   C.close(self.pidfd)
   self.pid = nil
   return self.status
