@@ -52,7 +52,7 @@ local function expect_whole(result, least)
 end
 
 describe("under steady load, of connections that come and go and of long transfers,", function()
-  case("100 reloads and 10 drains lose no connection and no byte", function(t)
+  case("100 reloads, 10 drains and 10 upgrades lose no connection and no byte", function(t)
     local world = start(t)
     local function at(name) return ("unix:%s/%s.sock"):format(world.folder, name) end
     world.load:go { world.p.address, at "chosen", at "filtered", at "outside", "?127.0.0.1:" .. world.extra,
@@ -71,7 +71,14 @@ describe("under steady load, of connections that come and go and of long transfe
       post(t, world, "/v1/listeners/extra/up")
       post(t, world, "/v1/pools/web/servers/" .. server .. "/up")
     end
+    local p, before = world.p, {}
+    for n = 1, 10 do
+      world.load:wait(BETWEEN)
+      before[n] = p
+      p = t:upgrade(p)
+    end
     world.load:wait(BETWEEN)
-    expect_whole(world.load:stop(), 120 * BETWEEN)
+    expect_whole(world.load:stop(), 130 * BETWEEN)
+    for _, old in ipairs(before) do old:expect_exit(0) end
   end)
 end)
