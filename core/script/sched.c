@@ -115,6 +115,7 @@ static void task_free(struct task *t)
     list_remove(&t->wait_node);
     list_remove(&t->ready_node);
     list_remove(&t->sibling);
+    list_remove(&t->children); /* whichever is freed first */
     if (t->vm->loop) {
         timers_stop(&t->vm->loop->timers, &t->wake);
         stop_limit(t);

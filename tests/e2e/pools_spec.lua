@@ -209,6 +209,14 @@ describe("a pool", function()
 end)
 
 describe("checks", function()
+  case("that are under way do not keep it from ending cleanly", function(t)
+    local silent = t:listen()
+    local p = start(t, {}, ('servers = { %q }, check = { every = 0.05, timeout = 5, expect = "hello" }'):format(
+      silent.address))
+    t:accept(silent)
+    p:stop()
+  end)
+
   case("take a dead server out and bring it back", function(t)
     local b, held = backends(t, "a"), t:refusing() -- so that nobody else gets the port meanwhile
     local address = held.address
