@@ -42,8 +42,10 @@ struct admin {
     struct list clients; /* struct client */
     unsigned n_clients;
     bool paused;         /* accepts nobody now */
+    bool lua;            /* chunks may be run */
     struct list queries; /* struct query, of workers */
     struct list drains;  /* struct drain, of workers */
+    struct list prompts; /* struct lua_query, of workers */
     struct list waits;   /* struct request, that wait for the server */
 };
 
@@ -69,10 +71,11 @@ struct request {
     uint64_t id;               /* in the path: {id} */
     struct text names[2];      /* in the path: what else stands in braces, in that order */
     struct request_memory *memory;
-    struct buf body;  /* once it is whole, a zero that does not count is behind it */
-    bool waiting;     /* suspended until request_answer() */
-    bool queued;      /* the answer is microhttpd's */
-    struct list wait; /* in admin->waits */
+    struct buf body;                 /* once it is whole, a zero that does not count is behind it */
+    bool waiting;                    /* suspended until request_answer() */
+    void (*gone)(struct request *r); /* its client has hung up while it waits; NULL: never mind */
+    bool queued;                     /* the answer is microhttpd's */
+    struct list wait;                /* in admin->waits */
     struct server_waiter waiter;
     unsigned status; /* of the answer; 0: none yet */
     const char *type;
@@ -163,6 +166,12 @@ void stores_set(struct request *r);
 void stores_delete(struct request *r);
 void stores_keys(struct request *r);
 void buckets_list(struct request *r);
+
+/* lua.c */
+enum { LUA_CHUNK_MAX = 64 << 10 };
+void lua_run(struct request *r);
+/* Answers those whose chunks have ended in all workers. */
+void lua_collect(struct admin *a);
 
 /* pools.c */
 void pools_list(struct request *r);

@@ -183,6 +183,7 @@ static const struct route routes[] = {
     {"GET", "/v1/config", config_show, 0},
     {"POST", "/v1/reload", run_reload, 0},
     {"PUT", "/v1/log-level", run_log_level, 0},
+    {"POST", "/v1/lua", lua_run, LUA_CHUNK_MAX},
     {"GET", "/metrics", run_metrics, 0},
 };
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ctl_http.h"
+#include "ctl_lua.h"
 #include "ctl_path.h"
 #include "ctl_print.h"
 #include "ctl_shared.h"
@@ -22,6 +23,8 @@
 enum { DONE, FAILED, WRONG };
 enum { PATIENCE_MS = 10000, RELOAD_PATIENCE_MS = 300000, WATCH_MS = 2000 };
 enum { PAGE_MAX = 1000, SCREEN_EXTRA_ROWS = 3, SCREEN_BYTES = 128 << 10 };
+
+enum { LUA_TIMEOUT_MS = 10000, LUA_TIMEOUT_MAX_MS = 60000 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
 
@@ -53,6 +56,8 @@ static const char help[] =
     "                     words that begin with -\n"
     "  stats              what was counted since the start\n"
     "  config             every option as it is in force\n"
+    "  lua [CHUNK]        run Lua in a worker, where --admin-lua allows it: CHUNK,\n"
+    "                     standard input, or line by line at a terminal\n"
     "  log LEVEL          log error, warn, info or debug, until the next reload\n"
     "  metrics            in Prometheus' text format\n"
     "\n"
@@ -71,6 +76,8 @@ static const char help[] =
     "  --watch[=TIME]     again and again, every 2 seconds, until interrupted\n"
     "  --limit N          conns: at most so many (default 1000; with --watch as many\n"
     "                     as the terminal has room for)\n"
+    "  --worker N|all     lua: in this worker (default 0)\n"
+    "  --timeout TIME     lua: so long it may wait (default 10 s, at most 60 s)\n"
     "  --max-wait TIME    for the whole answer (default 10 s, reload 5 m)\n"
     "  --help             show this\n"
     "\n"
@@ -78,17 +85,21 @@ static const char help[] =
     "  penstock ctl conns --listener db --min-age 1h\n"
     "  penstock ctl kill --client 192.0.2.0/24\n"
     "  penstock ctl --watch listeners\n"
+    "  penstock ctl lua 'ps.store(\"seen\"):get(\"192.0.2.1\")'\n"
     "\n"
     "Exit status: 0 when it was done, 1 when penstock cannot be reached or says no\n"
-    "(kill: when nothing was killed), 2 when the command line is wrong.\n";
+    "(kill: when nothing was killed; lua: when the chunk fails), 2 when the command\n"
+    "line is wrong.\n";
 /* clang-format on */
 
 /* The command line, read. */
 struct ctl {
     const char *admin, *token_file;
     const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
-    const char *over, *prefix, *type, *ttl;
+    const char *over, *prefix, *type, *ttl, *worker, *timeout;
     bool json, watch, all, help;
+    bool prompt;                    /* lua: line by line at the terminal */
+    char *chunk;                    /* of standard input; NULL without */
     bool screen;                    /* --watch writes over what it wrote before */
     char rows[16];                  /* that fit on it below a heading, as text */
     uint64_t watch_ms, max_wait_ms; /* the latter 0: what the command takes */
@@ -106,7 +117,8 @@ enum takes {
     OPERAND = 32,
     LISTENER = 64, /* the operand names one */
     SERVER = 256,
-    STORE = 512
+    STORE = 512,
+    LUA = 1024
 };
 
 struct command {
@@ -133,6 +145,7 @@ static const struct command commands[] = {
     {"stats", "GET", "/v1/stats", ctl_print_stats, WATCH | JSON},
     {"config", "GET", "/v1/config", ctl_print_config, JSON},
     {"log", "PUT", "/v1/log-level", ctl_print_level, JSON | OPERAND},
+    {"lua", "POST", "/v1/lua", ctl_print_lua, JSON | OPERAND | LUA},
     {"metrics", "GET", "/metrics", NULL, 0},
 };
 
@@ -164,6 +177,8 @@ static const struct option {
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
     {"--after", offsetof(struct ctl, after), "where the page before ended", PAGES | STORE},
     {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES | STORE},
+    {"--worker", offsetof(struct ctl, worker), "the number of a worker, or all", LUA},
+    {"--timeout", offsetof(struct ctl, timeout), "a time up to 60 s: 10, 500ms, 1m", LUA},
     {"--max-wait", offsetof(struct ctl, max_wait), "a time: 30, 500ms, 2m or 1h", 0},
     {"--over", offsetof(struct ctl, over), "a time: 30, 500ms, 5m or 1h", SERVER | LISTENER},
     {"--prefix", offsetof(struct ctl, prefix), "the beginning of keys", STORE},
@@ -316,7 +331,7 @@ static int check_operand(const struct ctl *c, const struct command *command)
     if (kill && operand && units_parse_uint(c->words[1], 1, UINT64_MAX, &id))
         return complain("\"%s\" is no id of a connection; penstock ctl conns shows them",
                         c->words[1]);
-    if (!kill && (command->takes & OPERAND) && !operand)
+    if (!kill && (command->takes & (OPERAND | LUA)) == OPERAND && !operand)
         return complain(command->takes & LISTENER
                             ? "%s needs the name of a listener; penstock ctl listeners shows them"
                             : "%s needs a level: error, warn, info or debug",
@@ -369,6 +384,8 @@ static void build_path(const struct ctl *c, const struct command *command, struc
     ctl_path_put_argument(p, "after", c->after);
     ctl_path_put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
     ctl_path_put_argument(p, "all", c->all ? "true" : NULL);
+    ctl_path_put_argument(p, "worker", c->worker);
+    ctl_path_put_argument(p, "timeout", c->timeout);
 }
 
 /* --- the answer
@@ -377,8 +394,10 @@ static void build_path(const struct ctl *c, const struct command *command, struc
 /* Is the answer, which is a success, what the operator wanted? */
 static int judge(const struct command *command, const struct ctl_answer *a)
 {
-    bool none = strcmp(command->name, "kill") == 0 && strstr(buf_bytes(&a->body), "\"killed\":0}");
-    return none ? FAILED : DONE;
+    const char *body = buf_bytes(&a->body);
+    bool none = strcmp(command->name, "kill") == 0 && strstr(body, "\"killed\":0}");
+    bool failed = command->takes & LUA && ctl_lua_has_failed(body);
+    return none || failed ? FAILED : DONE;
 }
 
 static int show(const struct ctl *c, const struct command *command, const struct ctl_answer *a)
@@ -408,9 +427,22 @@ static int show(const struct ctl *c, const struct command *command, const struct
 
 static uint64_t patience_ms(const struct ctl *c, const struct command *command)
 {
+    uint64_t chunk_ms = LUA_TIMEOUT_MS;
     if (c->max_wait_ms)
         return c->max_wait_ms;
-    return strcmp(command->name, "reload") == 0 ? RELOAD_PATIENCE_MS : PATIENCE_MS;
+    if (strcmp(command->name, "reload") == 0)
+        return RELOAD_PATIENCE_MS;
+    if (!(command->takes & LUA))
+        return PATIENCE_MS;
+    if (c->timeout)
+        units_parse_time_ms(c->timeout, &chunk_ms); /* what is wrong with it the admin will say */
+    return PATIENCE_MS + (chunk_ms < LUA_TIMEOUT_MAX_MS ? chunk_ms : LUA_TIMEOUT_MAX_MS);
+}
+
+static const char *body_of(const struct ctl *c, const struct command *command)
+{
+    bool operand = c->n_words == 2 && strcmp(command->name, "kill") != 0;
+    return c->chunk ? c->chunk : operand ? c->words[1] : "";
 }
 
 /* The command, with what its words say where it has several. */
@@ -422,7 +454,7 @@ static int build_call(const struct ctl *c, struct command *command, struct ctl_c
     if (!(command->takes & (SERVER | STORE))) {
         *call = (struct ctl_call){
             .method = command->method,
-            .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+            .body = body_of(c, command),
             .print = command->print,
         };
         build_path(c, command, &call->path);
@@ -450,6 +482,8 @@ static int ask(const struct ctl *c, const struct command *which)
         .body = call.body,
         .patience_ms = patience_ms(c, command),
     };
+    if (c->prompt)
+        return ctl_lua_prompt(&request) ? DONE : FAILED;
     if (ctl_ask(&request, &answer, why, sizeof why)) {
         complain("%s", why);
         return FAILED;
@@ -461,6 +495,22 @@ static int ask(const struct ctl *c, const struct command *which)
         return FAILED;
     }
     return status;
+}
+
+/* `lua` without a chunk: from where does it come? */
+static int find_chunk(struct ctl *c)
+{
+    char why[200];
+    c->prompt = !c->json && ctl_lua_at_terminal();
+    if (c->prompt && c->worker && strcmp(c->worker, "all") == 0)
+        return complain("the prompt is in one worker: --worker 0; --worker all takes a CHUNK");
+    if (c->prompt)
+        return DONE;
+    c->chunk = ctl_lua_read(why, sizeof why);
+    if (c->chunk)
+        return DONE;
+    complain("%s", why);
+    return FAILED;
 }
 
 /* As many connections as the terminal has room for now. */
@@ -526,11 +576,15 @@ int ctl_command(int argc, char *argv[])
         status = check_operand(&c, command);
     if (!status)
         status = read_token(&c);
+    if (!status && command->takes & LUA && c.n_words == 1)
+        status = find_chunk(&c);
     if (status)
         return status;
     if (!c.admin)
         c.admin = getenv("PENSTOCK_ADMIN");
     if (!c.admin || !*c.admin)
         c.admin = DEFAULT_ADMIN;
-    return c.watch ? watch(&c, command) : ask(&c, command);
+    status = c.watch ? watch(&c, command) : ask(&c, command);
+    free(c.chunk);
+    return status;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ctl_cells.h"
@@ -170,6 +171,77 @@ void ctl_print_lines(const char *text, FILE *to)
         s += n;
         left -= n;
     }
+}
+
+/* --- chunks of Lua
+ * -----------------------------------------------------------------------------------------------
+ */
+
+/* cJSON's strings end at a zero: another character stands for it. */
+static cJSON *parse_with_zeros(const char *json)
+{
+    char *copy = strdup(json);
+    for (char *s = copy; s && (s = strchr(s, '\\')); s += 2)
+        if (strncmp(s, "\\u0000", 6) == 0)
+            s[5] = '1';
+    cJSON *parsed = copy ? cJSON_Parse(copy) : NULL;
+    free(copy);
+    return parsed;
+}
+
+/* With a line's end behind it, unless it is empty or has one. */
+static void put_lines(const char *text, FILE *to)
+{
+    size_t n = strlen(text);
+    ctl_print_lines(text, to);
+    if (n && text[n - 1] != '\n')
+        fputc('\n', to);
+}
+
+static void put_chunk(const cJSON *c, bool several)
+{
+    const char *result = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "result"));
+    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "error"));
+    if (several)
+        printf("worker %" PRIu64 ":\n", member_number(c, "worker"));
+    put_lines(member_text(c, "output"), stdout);
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(c, "truncated")))
+        puts("(and more)");
+    if (result)
+        put_lines(*result ? result : "\n", stdout);
+    fflush(stdout);
+    if (error)
+        put_lines(error, stderr);
+}
+
+int ctl_print_lua(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results"), *c;
+    bool good = cJSON_IsArray(list);
+    cJSON_ArrayForEach(c, list) put_chunk(c, cJSON_GetArraySize(list) > 1);
+    return finish(a, good);
+}
+
+bool ctl_lua_has_failed(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results"), *c;
+    bool failed = false;
+    cJSON_ArrayForEach(c, list) failed |=
+        cJSON_IsString(cJSON_GetObjectItemCaseSensitive(c, "error"));
+    cJSON_Delete(a);
+    return failed;
+}
+
+bool ctl_lua_is_incomplete(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results");
+    const cJSON *first = cJSON_GetArrayItem(list, 0);
+    bool is = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(first, "incomplete"));
+    cJSON_Delete(a);
+    return is;
 }
 
 void ctl_print_error(const char *json, const char *otherwise)

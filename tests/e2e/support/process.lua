@@ -46,21 +46,22 @@ local function drain(self, name)
 end
 
 -- In the child: never returns.
-local function become(argv, options, out, err)
+local function become(argv, options, input, out, err)
   C.prctl(PR_SET_PDEATHSIG, ffi.cast("unsigned long", process.signals.KILL))
   if options.descriptors then
     local limit = ffi.new("struct rlimit", options.descriptors, options.descriptors)
     C.setrlimit(RLIMIT_NOFILE, limit)
   end
   for name, value in pairs(options.env or {}) do C.setenv(name, value, 1) end
-  C.dup2(C.open("/dev/null", 0), 0)
+  C.dup2(input or C.open("/dev/null", 0), 0)
   C.dup2(out, 1)
   C.dup2(err, 2)
   C.execvp(argv[0], ffi.cast("char *const *", argv))
   C._exit(127)
 end
 
--- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe).
+-- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe), input
+-- (true: what write() gives it; otherwise it has none).
 function process.start(argv, options)
   options = options or {}
   local self = setmetatable({ name = argv[1], out = "", err = "", pipes = {} }, Process)
@@ -68,23 +69,41 @@ function process.start(argv, options)
   for i, word in ipairs(argv) do args[i - 1] = word end
   local out_r, out_w = make_pipe()
   local err_r, err_w = make_pipe()
+  local in_r, in_w
+  if options.input then
+    in_r, in_w = make_pipe()
+    C.fcntl(in_r, 4, ffi.cast("int", 0)) -- programs expect to wait for it
+  end
   local to = err_w
   if options.stderr then
     to = C.open(options.stderr, bit.bor(1, O_CLOEXEC))
     if to < 0 then sys.fail(options.stderr) end
   end
   self.pid = C.fork()
-  if self.pid == 0 then become(args, options, out_w, to) end
+  if self.pid == 0 then become(args, options, in_r, out_w, to) end
   if self.pid < 0 then sys.fail "fork" end
   C.close(out_w)
   C.close(err_w)
   if to ~= err_w then C.close(to) end
+  if in_r then C.close(in_r) end
+  self.input = in_w
   self.pipes.out, self.pipes.err = out_r, err_r
   sys.watch(out_r, function() drain(self, "out") end)
   sys.watch(err_r, function() drain(self, "err") end)
   self.pidfd = tonumber(C.syscall(SYS_PIDFD_OPEN, ffi.cast("long", self.pid), ffi.cast("long", 0)))
   if self.pidfd < 0 then sys.fail "pidfd_open" end
   return self
+end
+
+-- Gives it `text` to read; short ones, which fit into the pipe.
+function Process:write(text)
+  if C.write(self.input, text, #text) ~= #text then sys.fail "write" end
+end
+
+-- Nothing more to read for it.
+function Process:end_input()
+  if self.input then C.close(self.input) end
+  self.input = nil
 end
 
 -- Closes our end of one of its pipes: its reader is gone.
@@ -133,6 +152,7 @@ function Process:wait(seconds)
   self.status = signum ~= 0 and 128 + signum or bit.band(bit.rshift(box[0], 8), 255)
   self:drain()
   for name in pairs(self.pipes) do self:close_pipe(name) end
+  self:end_input()
   C.close(self.pidfd)
   self.pid = nil
   return self.status
