@@ -183,7 +183,10 @@ static void run(struct request *r)
         return;
     }
     *end = '\0';
-    r->route->run(r);
+    if (r->admin->ending)
+        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
+    else
+        r->route->run(r);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the parameters are microhttpd's */
@@ -428,6 +431,11 @@ static void on_answered(uv_async_t *async)
     move(a);
 }
 
+static void on_pause_over(uv_timer_t *timer)
+{
+    conns_resume(timer->data);
+}
+
 /* --- life
  * --------------------------------------------------------------------------------------------------
  */
@@ -451,6 +459,7 @@ static void shut(struct admin *a)
     close_handle(a, (uv_handle_t *)&a->moving);
     close_handle(a, (uv_handle_t *)&a->tick);
     close_handle(a, (uv_handle_t *)&a->answered);
+    close_handle(a, (uv_handle_t *)&a->pause);
     if (a->http)
         MHD_stop_daemon(a->http);
     listener_unlink(a->listener);
@@ -505,8 +514,11 @@ static int open_handles(struct admin *a)
     if (!err)
         err = add_handle(a, (uv_handle_t *)&a->answered,
                          uv_async_init(loop, &a->answered, on_answered));
+    if (!err)
+        err = add_handle(a, (uv_handle_t *)&a->pause, uv_timer_init(loop, &a->pause));
     if (err)
         return err;
+    a->pause.timer_cb = on_pause_over;
     a->tick.timer_cb = on_tick;
     watch_accepting(a);
     return uv_poll_start(&a->moving, UV_READABLE, on_moving);
@@ -581,7 +593,8 @@ void admin_close(struct admin *a)
 {
     if (!a)
         return;
-    conns_collect(a); /* the workers have ended, and answered all */
+    a->ending = true;
+    conns_cancel(a); /* the workers have ended, and answered all */
     pools_collect(a);
     lua_collect(a);
     request_cancel_waits(a);

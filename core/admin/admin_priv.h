@@ -38,12 +38,15 @@ struct admin {
     uv_poll_t moving;    /* microhttpd's epoll descriptor */
     uv_timer_t tick;     /* its times, and our deadlines */
     uv_async_t answered; /* workers have answered a query */
+    uv_timer_t pause;    /* of queries for rates */
     unsigned n_handles;  /* open ones; the last to close frees all */
     struct list clients; /* struct client */
     unsigned n_clients;
     bool paused;         /* accepts nobody now */
     bool lua;            /* chunks may be run */
+    bool ending;         /* the workers have ended: nothing can be asked any more */
     struct list queries; /* struct query, of workers */
+    unsigned n_rating;   /* of them, those that measure rates */
     struct list drains;  /* struct drain, of workers */
     struct list prompts; /* struct lua_query, of workers */
     struct list waits;   /* struct request, that wait for the server */
@@ -152,6 +155,10 @@ void conns_kill(struct request *r);
 void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
+/* Goes on with those whose pause is over. */
+void conns_resume(struct admin *a);
+/* Once the workers have ended, and have answered what they will. */
+void conns_cancel(struct admin *a);
 
 /* config.c */
 void config_show(struct request *r);

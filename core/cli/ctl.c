@@ -67,6 +67,8 @@ static const char help[] =
     "                     unix\n"
     "  --tag KEY[=VALUE]  with this tag\n"
     "  --min-age TIME     accepted at least so long ago: 30, 500ms, 2m, 1h\n"
+    "  --min-rate SIZE    moves at least so many bytes a second, both directions\n"
+    "                     together: 64K, 1M\n"
     "\n"
     "  --admin ADDR       where it answers: unix:/path or 127.0.0.1:9180\n"
     "                     (default: $PENSTOCK_ADMIN, else\n"
@@ -76,6 +78,7 @@ static const char help[] =
     "  --watch[=TIME]     again and again, every 2 seconds, until interrupted\n"
     "  --limit N          conns: at most so many (default 1000; with --watch as many\n"
     "                     as the terminal has room for)\n"
+    "  --rates            conns: bytes a second, measured for a second\n"
     "  --worker N|all     lua: in this worker (default 0)\n"
     "  --timeout TIME     lua: so long it may wait (default 10 s, at most 60 s)\n"
     "  --max-wait TIME    for the whole answer (default 10 s, reload 5 m)\n"
@@ -95,9 +98,9 @@ static const char help[] =
 /* The command line, read. */
 struct ctl {
     const char *admin, *token_file;
-    const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
+    const char *listener, *client, *tag, *min_age, *min_rate, *after, *limit, *max_wait;
     const char *over, *prefix, *type, *ttl, *worker, *timeout;
-    bool json, watch, all, help;
+    bool json, watch, all, rates, help;
     bool prompt;                    /* lua: line by line at the terminal */
     char *chunk;                    /* of standard input; NULL without */
     bool screen;                    /* --watch writes over what it wrote before */
@@ -175,6 +178,8 @@ static const struct option {
     {"--client", offsetof(struct ctl, client), "networks: 10.0.0.0/8,192.0.2.1", FILTERS},
     {"--tag", offsetof(struct ctl, tag), "KEY or KEY=VALUE", FILTERS},
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
+    {"--min-rate", offsetof(struct ctl, min_rate), "bytes a second: 1000, 64K or 1M", FILTERS},
+    {"--rates", offsetof(struct ctl, rates), NULL, PAGES},
     {"--after", offsetof(struct ctl, after), "where the page before ended", PAGES | STORE},
     {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES | STORE},
     {"--worker", offsetof(struct ctl, worker), "the number of a worker, or all", LUA},
@@ -312,7 +317,7 @@ static int check_times(struct ctl *c)
 
 static bool has_filter(const struct ctl *c)
 {
-    return c->listener || c->client || c->tag || c->min_age;
+    return c->listener || c->client || c->tag || c->min_age || c->min_rate;
 }
 
 static int check_operand(const struct ctl *c, const struct command *command)
@@ -381,6 +386,8 @@ static void build_path(const struct ctl *c, const struct command *command, struc
     ctl_path_put_argument(p, "client", c->client);
     ctl_path_put_argument(p, "tag", c->tag);
     ctl_path_put_argument(p, "min_age", c->min_age);
+    ctl_path_put_argument(p, "min_rate", c->min_rate);
+    ctl_path_put_argument(p, "rates", c->rates ? "true" : NULL);
     ctl_path_put_argument(p, "after", c->after);
     ctl_path_put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
     ctl_path_put_argument(p, "all", c->all ? "true" : NULL);
@@ -398,6 +405,12 @@ static int judge(const struct command *command, const struct ctl_answer *a)
     bool none = strcmp(command->name, "kill") == 0 && strstr(body, "\"killed\":0}");
     bool failed = command->takes & LUA && ctl_lua_has_failed(body);
     return none || failed ? FAILED : DONE;
+}
+
+static int print(const struct ctl *c, const struct command *command, const char *body)
+{
+    bool rates = command->takes & PAGES && (c->rates || c->min_rate);
+    return rates ? ctl_print_rates(body) : command->print(body);
 }
 
 static int show(const struct ctl *c, const struct command *command, const struct ctl_answer *a)
@@ -418,7 +431,7 @@ static int show(const struct ctl *c, const struct command *command, const struct
     } else if (!command->print || (!good && !status)) {
         snprintf(no, sizeof no, "status %u, from what is no admin of penstock", a->status);
         ctl_print_error(body, no);
-    } else if (command->print(body)) {
+    } else if (print(c, command, body)) {
         complain("what answers at %s is no admin of this version", c->admin);
         return FAILED;
     }

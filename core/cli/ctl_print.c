@@ -87,6 +87,26 @@ static void put_state(const char *state)
     cell_text(word, 8, false);
 }
 
+/* Bytes of both directions. */
+static void put_bytes(const cJSON *c)
+{
+    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
+    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
+    char text[24];
+    cell_right(cell_size(member_number(up, "bytes"), text, sizeof text), 5, false);
+    cell_right(cell_size(member_number(down, "bytes"), text, sizeof text), 5, true);
+}
+
+/* Bytes a second, as wide. */
+static void put_rates(const cJSON *c)
+{
+    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
+    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
+    char text[24];
+    cell_right(cell_size(member_number(up, "rate"), text, sizeof text), 4, false);
+    cell_right(cell_size(member_number(down, "rate"), text, sizeof text), 6, true);
+}
+
 static void put_conn(const cJSON *c)
 {
     char text[24];
@@ -96,24 +116,34 @@ static void put_conn(const cJSON *c)
     put_state(member_text(c, "state"));
     cell_right(cell_time(member_number(c, "age_ms"), text, sizeof text), 4, false);
     cell_right(cell_time(member_number(c, "idle_ms"), text, sizeof text), 4, false);
-    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
-    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
-    cell_right(cell_size(member_number(up, "bytes"), text, sizeof text), 5, false);
-    cell_right(cell_size(member_number(down, "bytes"), text, sizeof text), 5, true);
 }
 
-int ctl_print_conns(const char *json)
+static int put_conns(const char *json, const char *columns, void (*put_columns)(const cJSON *c))
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "connections"), *c;
     bool good = cJSON_IsArray(list);
     if (good)
-        printf("%5s %-21s %-21s %-8s %4s %4s %5s %5s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
-               "IDLE", "UP", "DOWN");
-    cJSON_ArrayForEach(c, list) put_conn(c);
+        printf("%5s %-21s %-21s %-8s %4s %4s %s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
+               "IDLE", columns);
+    cJSON_ArrayForEach(c, list)
+    {
+        put_conn(c);
+        put_columns(c);
+    }
     if (member_number(a, "next"))
         printf("there are more: --after %" PRIu64 "\n", member_number(a, "next"));
     return finish(a, good);
+}
+
+int ctl_print_conns(const char *json)
+{
+    return put_conns(json, "   UP  DOWN", put_bytes);
+}
+
+int ctl_print_rates(const char *json)
+{
+    return put_conns(json, "UP/s DOWN/s", put_rates);
 }
 
 int ctl_print_listener_state(const char *json)

@@ -12,6 +12,7 @@ int ctl_print_version(const char *json);
 int ctl_print_listeners(const char *json);
 int ctl_print_conns(const char *json);
 int ctl_print_listener_state(const char *json);
+int ctl_print_rates(const char *json); /* connections, with bytes a second */
 int ctl_print_killed(const char *json);
 int ctl_print_reload(const char *json);
 int ctl_print_level(const char *json);

@@ -78,14 +78,14 @@ _penstock() {
     if [[ $line =~ ^[^[:space:]]+[[:space:]]+ctl($|[[:space:]]) ]]; then
         case $prev in
         --token-file) _penstock_files ;;
-        --listener | --client | --tag | --min-age | --after | --limit | --max-wait | --over | --prefix | --ttl | --timeout) ;;
+        --listener | --client | --tag | --min-age | --min-rate | --after | --limit | --max-wait | --over | --prefix | --ttl | --timeout) ;;
         --worker) _penstock_words "0 all" ;;
         --type) _penstock_words "string number boolean" ;;
         --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
         log) _penstock_words "error warn info debug" ;;
         *)
             if [[ $cur == -* ]]; then
-                _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
+                _penstock_words "--admin --token-file --listener --client --tag --min-age --min-rate --rates --after --limit --all \
                     --over --prefix --type --ttl --worker --timeout --max-wait --json --watch --help"
             else
                 _penstock_words "health version listeners conns kill drain up reload pools server stores store buckets stats config \
