@@ -49,6 +49,19 @@ static void write_tags(struct json *j, const struct conn *c)
     json_end_object(j);
 }
 
+static void write_waiting(struct json *j, const struct conn *c)
+{
+    struct policy_place place;
+    if (!c->policy || !c->policy->ops->waiting(c->policy, c, &place)) {
+        json_null(j, "waiting");
+        return;
+    }
+    json_begin_object(j, "waiting");
+    json_text(j, "hook", place.hook);
+    json_text(j, "line", place.line[0] ? place.line : NULL);
+    json_end_object(j);
+}
+
 void conn_json_write(struct json *j, const struct conn *c, bool rates)
 {
     char client[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX], upstream[300];
@@ -62,6 +75,7 @@ void conn_json_write(struct json *j, const struct conn *c, bool rates)
     json_text(j, "proxy", header ? addr_format(&header->peer, proxy, sizeof proxy) : NULL);
     json_text(j, "upstream", conn_upstream_text(c, upstream, sizeof upstream));
     json_text(j, "state", state_texts[c->state]);
+    write_waiting(j, c);
     json_uint(j, "age_ms", age);
     json_uint(j, "idle_ms", idle < age ? idle : age);
     write_relay(j, c, RELAY_UP, rates);

@@ -411,6 +411,7 @@ const struct policy_ops policy_lua_ops = {
     .close = close_hook,
     .cancel = cancel,
     .forget = forget,
+    .waiting = waiting_hook,
 };
 
 /* ---- all policies of a VM ---- */

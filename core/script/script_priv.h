@@ -291,6 +291,9 @@ void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char 
 void report_init(struct vm *vm);
 void report_deinit(struct vm *vm);
 
+/* policy_ops.waiting (waiting.c). */
+bool waiting_hook(struct policy *policy, const struct conn *c, struct policy_place *out);
+
 /* ---- chunks of an operator (prompt.c) ---- */
 
 /* policy_set_ops.evaluate, abandon. */

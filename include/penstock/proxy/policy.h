@@ -84,6 +84,12 @@ enum policy_step {
     POLICY_WAIT, /* the hook waits; it will call back, unless cancelled */
 };
 
+/* A place in a script. */
+struct policy_place {
+    const char *hook; /* "connect", "filter.up"; static storage */
+    char line[80];    /* "route.lua:12"; "" when it is not known */
+};
+
 struct policy_ops {
     /* Runs one of the hooks up to HOOK_SERVE. POLICY_DONE: *out is filled.
      * POLICY_WAIT: the policy holds the connection (conn_hold) and calls conn_decided() later,
@@ -121,6 +127,9 @@ struct policy_ops {
 
     /* The connection's memory goes away: forget it (script objects keep answering "closed"). */
     void (*forget)(struct policy *p, struct conn *c);
+
+    /* Does a hook of the connection, or a filter, wait? Fills *out for the first that does. */
+    bool (*waiting)(struct policy *p, const struct conn *c, struct policy_place *out);
 };
 
 struct policy {
