@@ -808,6 +808,7 @@ function ps.listen(listener) end
 ---@field admin? string "unix:/run/penstock/admin.sock" or "127.0.0.1:9180"
 ---@field admin_token_file? string
 ---@field admin_no_token? true
+---@field admin_lua? true
 ---@field sandbox? false
 ---@field user? string "penstock" or "penstock:ssl-cert"
 ---@field seed? integer

@@ -5,6 +5,7 @@
 #include "admin_priv.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,14 @@ int admin_check(const struct config *c, char *why, size_t why_cap)
     if (!c->admin && (c->admin_token_file || c->admin_no_token))
         return refuse(why, why_cap,
                       "--admin-token-file and --admin-no-token belong to --admin HOST:PORT");
+    if (!c->admin && c->admin_lua)
+        return refuse(why, why_cap,
+                      "--admin-lua belongs to --admin: --admin unix:/run/penstock/admin.sock");
+    if (c->admin_lua && c->admin_no_token)
+        return refuse(why, why_cap,
+                      "--admin-lua lets whoever may use --admin run Lua in penstock: every user of "
+                      "this host, with --admin-no-token; write --admin-token-file FILE, or --admin "
+                      "unix:/run/penstock/admin.sock");
     if (!c->admin)
         return 0;
     if (endpoint_parse(c->admin, ENDPOINT_LISTEN, &e, text, sizeof text)) {
@@ -175,7 +184,10 @@ static void run(struct request *r)
         return;
     }
     *end = '\0';
-    r->route->run(r);
+    if (r->admin->ending)
+        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
+    else
+        r->route->run(r);
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the parameters are microhttpd's */
@@ -315,17 +327,32 @@ static void on_connection(void *arg, struct MHD_Connection *http, void **context
     a->n_clients += what == MHD_CONNECTION_NOTIFY_STARTED ? 1u : -1u;
 }
 
+static int socket_of(const struct client *c)
+{
+    return MHD_get_connection_info(c->http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
+/* microhttpd does not look at one that is suspended. */
+static void look_at_waiting(const struct client *c)
+{
+    struct request *r = c->request;
+    struct pollfd p = {.fd = socket_of(c), .events = POLLRDHUP};
+    if (!r->gone || poll(&p, 1, 0) != 1)
+        return;
+    r->gone(r);
+    r->gone = NULL;
+}
+
 /* Late ones are cut; microhttpd sees the end of the socket and does the rest. */
-static void cut_late(struct admin *a)
+static void look_at_clients(struct admin *a)
 {
     uint64_t now = now_ms();
     list_for_each (node, tmp, &a->clients) {
         const struct client *c = container_of(node, struct client, node);
-        if (now < c->deadline_ms || (c->request && c->request->waiting))
-            continue;
-        const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(c->http, MHD_CONNECTION_INFO_CONNECTION_FD);
-        shutdown(info->connect_fd, SHUT_RDWR);
+        if (c->request && c->request->waiting)
+            look_at_waiting(c);
+        else if (now >= c->deadline_ms)
+            shutdown(socket_of(c), SHUT_RDWR);
     }
 }
 
@@ -334,7 +361,7 @@ static void cut_late(struct admin *a)
 static void move(struct admin *a)
 {
     MHD_UNSIGNED_LONG_LONG ms = TICK_MS;
-    cut_late(a);
+    look_at_clients(a);
     MHD_run(a->http);
     if (a->n_clients < ADMIN_CLIENTS_MAX)
         accept_again(a);
@@ -403,7 +430,13 @@ static void on_answered(uv_async_t *async)
     struct admin *a = async->data;
     conns_collect(a);
     pools_collect(a);
+    lua_collect(a);
     move(a);
+}
+
+static void on_pause_over(uv_timer_t *timer)
+{
+    conns_resume(timer->data);
 }
 
 /* --- life
@@ -429,6 +462,7 @@ static void shut(struct admin *a)
     close_handle(a, (uv_handle_t *)&a->moving);
     close_handle(a, (uv_handle_t *)&a->tick);
     close_handle(a, (uv_handle_t *)&a->answered);
+    close_handle(a, (uv_handle_t *)&a->pause);
     if (a->http)
         MHD_stop_daemon(a->http);
     listener_unlink(a->listener);
@@ -510,8 +544,11 @@ static int open_handles(struct admin *a)
     if (!err)
         err = add_handle(a, (uv_handle_t *)&a->answered,
                          uv_async_init(loop, &a->answered, on_answered));
+    if (!err)
+        err = add_handle(a, (uv_handle_t *)&a->pause, uv_timer_init(loop, &a->pause));
     if (err)
         return err;
+    a->pause.timer_cb = on_pause_over;
     a->tick.timer_cb = on_tick;
     watch_accepting(a);
     return uv_poll_start(&a->moving, UV_READABLE, on_moving);
@@ -552,11 +589,13 @@ int admin_open(const struct admin_options *options, struct admin **out, char *wh
         return -ENOMEM;
     a->server = options->server;
     a->shared = options->shared;
+    a->lua = c->admin_lua;
     a->first = config_hold(server_config(a->server)); /* dropped in shut() */
     a->rules = rules;
     list_init(&a->clients);
     list_init(&a->queries);
     list_init(&a->drains);
+    list_init(&a->prompts);
     list_init(&a->waits);
     err = open_listener(a, options, why, why_cap);
     if (err) {
@@ -587,8 +626,10 @@ void admin_close(struct admin *a)
 {
     if (!a)
         return;
-    conns_collect(a); /* the workers have ended, and answered all */
+    a->ending = true;
+    conns_cancel(a); /* the workers have ended, and answered all */
     pools_collect(a);
+    lua_collect(a);
     request_cancel_waits(a);
     MHD_run(a->http); /* what has been answered just now goes out, as far as the sockets take it */
     MHD_run(a->http);

@@ -38,14 +38,19 @@ struct admin {
     uv_poll_t moving;    /* microhttpd's epoll descriptor */
     uv_timer_t tick;     /* its times, and our deadlines */
     uv_async_t answered; /* workers have answered a query; or there is something to move */
+    uv_timer_t pause;    /* of queries for rates */
     unsigned n_handles;  /* open ones; the last to close frees all */
     struct list clients; /* struct client */
     unsigned n_clients;
     bool paused;      /* accepts nobody now */
-    bool handed_over; /* nor will it again: another process does */
+    bool lua;         /* chunks may be run */
+    bool ending;      /* the workers have ended: nothing can be asked any more */
+    bool handed_over; /* it will not accept again: another process does */
     struct server_guest guest;
     struct list queries; /* struct query, of workers */
+    unsigned n_rating;   /* of them, those that measure rates */
     struct list drains;  /* struct drain, of workers */
+    struct list prompts; /* struct lua_query, of workers */
     struct list waits;   /* struct request, that wait for the server */
 };
 
@@ -71,10 +76,11 @@ struct request {
     uint64_t id;               /* in the path: {id} */
     struct text names[2];      /* in the path: what else stands in braces, in that order */
     struct request_memory *memory;
-    struct buf body;  /* once it is whole, a zero that does not count is behind it */
-    bool waiting;     /* suspended until request_answer() */
-    bool queued;      /* the answer is microhttpd's */
-    struct list wait; /* in admin->waits */
+    struct buf body;                 /* once it is whole, a zero that does not count is behind it */
+    bool waiting;                    /* suspended until request_answer() */
+    void (*gone)(struct request *r); /* its client has hung up while it waits; NULL: never mind */
+    bool queued;                     /* the answer is microhttpd's */
+    struct list wait;                /* in admin->waits */
     struct server_waiter waiter;
     unsigned status; /* of the answer; 0: none yet */
     const char *type;
@@ -151,6 +157,10 @@ void conns_kill(struct request *r);
 void conns_kill_one(struct request *r);
 /* Answers the queries that all workers have answered. */
 void conns_collect(struct admin *a);
+/* Goes on with those whose pause is over. */
+void conns_resume(struct admin *a);
+/* Once the workers have ended, and have answered what they will. */
+void conns_cancel(struct admin *a);
 
 /* config.c */
 void config_show(struct request *r);
@@ -165,6 +175,12 @@ void stores_set(struct request *r);
 void stores_delete(struct request *r);
 void stores_keys(struct request *r);
 void buckets_list(struct request *r);
+
+/* lua.c */
+enum { LUA_CHUNK_MAX = 64 << 10 };
+void lua_run(struct request *r);
+/* Answers those whose chunks have ended in all workers. */
+void lua_collect(struct admin *a);
 
 /* pools.c */
 void pools_list(struct request *r);

@@ -9,13 +9,15 @@
 #include <string.h>
 
 #include "admin_priv.h"
+#include "conn_json.h"
+#include "penstock/base/clock.h"
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/base/networks.h"
 #include "penstock/base/units.h"
-#include "penstock/net/tls.h"
 #include "penstock/proxy/conn.h"
 #include "penstock/proxy/worker.h"
+#include "rates.h"
 
 enum {
     PAGE = 100, /* connections in an answer, where it is not said */
@@ -30,7 +32,8 @@ struct filter {
     uint64_t after; /* ids above it */
     uint64_t until; /* ids up to it: who comes later is not killed */
     uint64_t min_age_ms;
-    char *listener; /* name; NULL: any */
+    uint64_t min_rate; /* bytes a second, both directions together; 0: any */
+    char *listener;    /* name; NULL: any */
     struct networks *client;
     char *tag, *tag_value; /* tag_value: NULL when any will do */
 };
@@ -58,6 +61,9 @@ struct query {
     struct filter filter;
     uint64_t limit;
     bool kill, all, filters_age;
+    enum { ASKED, QUEUED, NOTING, PAUSED } state;
+    bool rates;       /* it measures them: QUEUED (perhaps), NOTING, PAUSED, and then ASKED */
+    uint64_t due_ns;  /* PAUSED: until then */
     atomic_uint left; /* parts that are not done */
     unsigned n_parts;
     struct part parts[];
@@ -74,76 +80,13 @@ static bool has_tag(const struct conn *c, const struct filter *f)
     return false;
 }
 
-static uint64_t age_ms(const struct conn *c)
-{
-    return (conn_loop(c)->now_ns - c->accepted_ns) / 1000000;
-}
-
 static bool fits(const struct conn *c, const struct filter *f)
 {
     return !conn_is_closed(c) && c->id > f->after && c->id <= f->until &&
-           (!f->id || c->id == f->id) && age_ms(c) >= f->min_age_ms &&
+           (!f->id || c->id == f->id) && conn_json_age_ms(c) >= f->min_age_ms &&
            (!f->listener || strcmp(conn_listener_name(c), f->listener) == 0) &&
-           (!f->client || networks_has(f->client, &c->client_addr)) && (!f->tag || has_tag(c, f));
-}
-
-static const char *const state_texts[] = {
-#define X(name, text) text,
-    CONN_STATES(X)
-#undef X
-};
-
-static const char *const mode_texts[] = {
-    [RELAY_COPY] = "copy",     [RELAY_SPLICE] = "splice",   [RELAY_SCRIPT] = "script",
-    [RELAY_STREAM] = "stream", [RELAY_DISCARD] = "discard",
-};
-
-static void write_relay(struct json *j, const char *key, const struct relay *r)
-{
-    json_begin_object(j, key);
-    json_uint(j, "bytes", r->bytes);
-    json_text(j, "mode", r->state == RELAY_IDLE ? NULL : mode_texts[r->mode]);
-    json_end_object(j);
-}
-
-/* The version, or null without TLS. */
-static void write_tls(struct json *j, const char *key, const struct stream *s)
-{
-    struct tls_info info;
-    json_text(j, key, tls_get_info(s, &info) ? info.version : NULL);
-}
-
-static void write_tags(struct json *j, const struct conn *c)
-{
-    json_begin_object(j, "tags");
-    for (const struct conn_tag *t = c->tags; t; t = t->next)
-        json_text(j, t->text, t->value);
-    json_end_object(j);
-}
-
-static void write_conn(struct json *j, const struct conn *c)
-{
-    char client[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX], upstream[300];
-    const struct conn_proxy *header = conn_proxy(c);
-    uint64_t now = conn_loop(c)->now_ms, age = age_ms(c);
-    uint64_t idle = c->active_ms && c->active_ms <= now ? now - c->active_ms : age;
-    json_begin_object(j, NULL);
-    json_uint(j, "id", c->id);
-    json_text(j, "listener", conn_listener_name(c));
-    json_text(j, "client", addr_format(&c->client_addr, client, sizeof client));
-    json_text(j, "proxy", header ? addr_format(&header->peer, proxy, sizeof proxy) : NULL);
-    json_text(j, "upstream", conn_upstream_text(c, upstream, sizeof upstream));
-    json_text(j, "state", state_texts[c->state]);
-    json_uint(j, "age_ms", age);
-    json_uint(j, "idle_ms", idle < age ? idle : age);
-    write_relay(j, "up", &c->up);
-    write_relay(j, "down", &c->down);
-    write_tags(j, c);
-    json_begin_object(j, "tls");
-    write_tls(j, "client", &c->client);
-    write_tls(j, "upstream", &c->upstream);
-    json_end_object(j);
-    json_end_object(j);
+           (!f->client || networks_has(f->client, &c->client_addr)) && (!f->tag || has_tag(c, f)) &&
+           (!f->min_rate || rates_of(c, RELAY_UP) + rates_of(c, RELAY_DOWN) >= f->min_rate);
 }
 
 /* False when no more go into the part. */
@@ -155,7 +98,7 @@ static bool add_row(struct part *p, const struct conn *c)
         return false;
     }
     json_init(&j, &p->json);
-    write_conn(&j, c);
+    conn_json_write(&j, c, p->query->rates);
     p->failed |= j.failed;
     p->rows[p->n++] = (struct row){c->id, buf_len(&p->json)};
     return !p->failed;
@@ -203,11 +146,14 @@ static void run_part(struct worker_task *task, struct worker *w)
     struct part *p = container_of(task, struct part, task);
     struct query *q = p->query;
     struct admin *a = q->admin; /* outlives all workers, as the query does not */
-    if (w && q->kill && !kill_some(p, w)) {
+    bool noting = q->state == NOTING;
+    if (w && !noting && q->kill && !kill_some(p, w)) {
         worker_post(w, task); /* after those whose turn it is */
         return;
     }
-    if (w && !q->kill)
+    if (w && noting)
+        rates_note(w);
+    else if (w && !q->kill)
         look(p, w);
     if (atomic_fetch_sub(&q->left, 1) == 1)
         uv_async_send(&a->answered);
@@ -268,6 +214,21 @@ static int set_min_age(void *arg, const struct text *value)
                                 : -EINVAL;
 }
 
+static int set_min_rate(void *arg, const struct text *value)
+{
+    struct query *q = arg;
+    q->rates = true;
+    return text_is_whole(value) ? units_parse_size(value->bytes, &q->filter.min_rate) : -EINVAL;
+}
+
+static int set_rates(void *arg, const struct text *value)
+{
+    struct query *q = arg;
+    bool is_true = text_is_whole(value) && strcmp(value->bytes, "true") == 0;
+    q->rates |= is_true;
+    return is_true ? 0 : -EINVAL;
+}
+
 static int set_after(void *arg, const struct text *value)
 {
     struct query *q = arg;
@@ -294,6 +255,8 @@ static const struct argument listing[] = {
     {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
     {"tag", set_tag, "KEY or KEY=VALUE"},
     {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
+    {"min_rate", set_min_rate, "bytes a second: 1000, 64K or 1M"},
+    {"rates", set_rates, "true"},
     {"after", set_after, "the id of a connection"},
     {"limit", set_limit, "1 to 1000"},
 };
@@ -304,6 +267,7 @@ static const struct argument killing[] = {
     {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
     {"tag", set_tag, "KEY or KEY=VALUE"},
     {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
+    {"min_rate", set_min_rate, "bytes a second: 1000, 64K or 1M"},
     {"all", set_all, "true"},
 };
 
@@ -323,20 +287,70 @@ static struct query *new_query(struct request *r, bool kill)
     *q = (struct query){.admin = r->admin, .request = r, .limit = PAGE, .kill = kill};
     q->filter.until = kill ? s.served : UINT64_MAX;
     q->n_parts = s.workers;
-    q->left = s.workers;
     list_push(&r->admin->queries, &q->node);
     return q;
 }
 
-static void ask(struct query *q)
+static void ask(struct query *q, int state)
 {
     unsigned n = q->n_parts;
+    q->state = state;
+    q->left = n;
     for (unsigned i = 0; i < n; i++) {
         q->parts[i].query = q;
         q->parts[i].task.run = run_part;
         list_init(&q->parts[i].task.node);
         worker_post(server_worker(q->admin->server, i), &q->parts[i].task);
     }
+}
+
+/* Those that measure rates share the notes on connections: nobody makes new ones while another
+ * counts on the old. */
+static void begin_rates(struct query *q)
+{
+    if (q->admin->n_rating) {
+        q->state = QUEUED;
+        return;
+    }
+    q->admin->n_rating++;
+    ask(q, NOTING);
+}
+
+static void begin_queued(struct admin *a)
+{
+    unsigned n = 0;
+    list_for_each (node, tmp, &a->queries) {
+        struct query *q = container_of(node, struct query, node);
+        if (q->state != QUEUED)
+            continue;
+        n++;
+        ask(q, NOTING);
+    }
+    a->n_rating = n;
+}
+
+/* The notes are made. */
+static void pause_query(struct query *q)
+{
+    struct admin *a = q->admin;
+    q->state = PAUSED;
+    q->due_ns = clock_now_ns() + RATES_MS * UINT64_C(1000000);
+    if (!uv_is_active((uv_handle_t *)&a->pause))
+        uv_timer_start(&a->pause, a->pause.timer_cb, RATES_MS, 0);
+}
+
+void conns_resume(struct admin *a)
+{
+    uint64_t now = clock_now_ns(), next = UINT64_MAX;
+    list_for_each (node, tmp, &a->queries) {
+        struct query *q = container_of(node, struct query, node);
+        if (q->state == PAUSED && q->due_ns <= now)
+            ask(q, ASKED);
+        else if (q->state == PAUSED && q->due_ns < next)
+            next = q->due_ns;
+    }
+    if (next != UINT64_MAX)
+        uv_timer_start(&a->pause, a->pause.timer_cb, (next - now) / 1000000 + 1, 0);
 }
 
 static void start(struct request *r, bool kill)
@@ -347,15 +361,18 @@ static void start(struct request *r, bool kill)
     const struct filter *f = &q->filter;
     bool good = kill ? request_arguments(r, killing, sizeof killing / sizeof *killing, q)
                      : request_arguments(r, listing, sizeof listing / sizeof *listing, q);
-    if (good && kill && !f->listener && !f->client && !f->tag && !q->filters_age && !q->all) {
+    if (good && kill && !f->listener && !f->client && !f->tag && !q->filters_age && !q->rates &&
+        !q->all) {
         request_fail(r, MHD_HTTP_BAD_REQUEST,
-                     "which ones? listener, client, tag, min_age, or all=true");
+                     "which ones? listener, client, tag, min_age, min_rate, or all=true");
         good = false;
     }
-    if (good)
-        ask(q);
-    else
+    if (!good)
         free_query(q);
+    else if (q->rates)
+        begin_rates(q);
+    else
+        ask(q, ASKED);
 }
 
 void conns_list(struct request *r)
@@ -374,7 +391,7 @@ void conns_kill_one(struct request *r)
     if (!q)
         return;
     q->filter.id = r->id;
-    ask(q);
+    ask(q, ASKED);
 }
 
 /* The part whose next connection has the least id; NULL when there is none, or when one that is at
@@ -438,7 +455,7 @@ static void answer_list(struct query *q)
     bool failed = !at;
     for (unsigned i = 0; i < q->n_parts; i++)
         failed |= q->parts[i].failed;
-    if (failed) {
+    if (failed || !at) {
         request_fail(q->request, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
     } else {
         json_init(&j, &q->request->out);
@@ -468,16 +485,45 @@ static void answer_kill(struct query *q)
     request_answer_json(q->request, MHD_HTTP_OK, &j);
 }
 
+static void answer(struct query *q)
+{
+    if (q->kill)
+        answer_kill(q);
+    else
+        answer_list(q);
+}
+
+static void end(struct query *q)
+{
+    struct admin *a = q->admin;
+    bool rates = q->rates;
+    answer(q);
+    free_query(q);
+    if (rates && --a->n_rating == 0)
+        begin_queued(a);
+}
+
 void conns_collect(struct admin *a)
 {
     list_for_each (node, tmp, &a->queries) {
         struct query *q = container_of(node, struct query, node);
-        if (atomic_load(&q->left))
+        if ((q->state != ASKED && q->state != NOTING) || atomic_load(&q->left))
             continue;
-        if (q->kill)
-            answer_kill(q);
+        if (q->state == NOTING)
+            pause_query(q);
         else
-            answer_list(q);
+            end(q);
+    }
+}
+
+void conns_cancel(struct admin *a)
+{
+    list_for_each (node, tmp, &a->queries) {
+        struct query *q = container_of(node, struct query, node);
+        if (q->state == ASKED)
+            answer(q);
+        else
+            request_fail(q->request, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
         free_query(q);
     }
 }

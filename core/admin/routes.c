@@ -205,6 +205,7 @@ static const struct route routes[] = {
     {"POST", "/v1/reload", run_reload, 0},
     {"POST", "/v1/upgrade", run_upgrade, 0},
     {"PUT", "/v1/log-level", run_log_level, 0},
+    {"POST", "/v1/lua", lua_run, LUA_CHUNK_MAX},
     {"GET", "/metrics", run_metrics, 0},
 };
 

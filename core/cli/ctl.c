@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ctl_http.h"
+#include "ctl_lua.h"
 #include "ctl_path.h"
 #include "ctl_print.h"
 #include "ctl_shared.h"
@@ -22,6 +23,8 @@
 enum { DONE, FAILED, WRONG };
 enum { PATIENCE_MS = 10000, CHANGE_PATIENCE_MS = 300000, WATCH_MS = 2000 };
 enum { PAGE_MAX = 1000, SCREEN_EXTRA_ROWS = 3, SCREEN_BYTES = 128 << 10 };
+
+enum { LUA_TIMEOUT_MS = 10000, LUA_TIMEOUT_MAX_MS = 60000 };
 
 #define DEFAULT_ADMIN "unix:/run/penstock/admin.sock"
 
@@ -42,7 +45,7 @@ static const char help[] =
     "  reload             load policy, configuration and certificates again, and wait\n"
     "                     for the result: status 1 and the message when the new one\n"
     "                     does not load\n"
-    "  upgrade            start the program again, maybe a newer one, which takes over\n"
+    "  upgrade            start the program again, maybe a newer one, to take over\n"
     "                     the sockets, and wait for the result: status 1 and the\n"
     "                     message when it does not come up; else this one drains\n"
     "  pools              pools with the state and weight of their servers\n"
@@ -56,6 +59,8 @@ static const char help[] =
     "                     words that begin with -\n"
     "  stats              what was counted since the start\n"
     "  config             every option as it is in force\n"
+    "  lua [CHUNK]        run Lua in a worker, where --admin-lua allows it: CHUNK,\n"
+    "                     standard input, or line by line at a terminal\n"
     "  log LEVEL          log error, warn, info or debug, until the next reload\n"
     "  metrics            in Prometheus' text format\n"
     "\n"
@@ -65,6 +70,8 @@ static const char help[] =
     "                     unix\n"
     "  --tag KEY[=VALUE]  with this tag\n"
     "  --min-age TIME     accepted at least so long ago: 30, 500ms, 2m, 1h\n"
+    "  --min-rate SIZE    moves at least so many bytes a second, both directions\n"
+    "                     together: 64K, 1M\n"
     "\n"
     "  --admin ADDR       where it answers: unix:/path or 127.0.0.1:9180\n"
     "                     (default: $PENSTOCK_ADMIN, else\n"
@@ -74,6 +81,9 @@ static const char help[] =
     "  --watch[=TIME]     again and again, every 2 seconds, until interrupted\n"
     "  --limit N          conns: at most so many (default 1000; with --watch as many\n"
     "                     as the terminal has room for)\n"
+    "  --rates            conns: bytes a second, measured for a second\n"
+    "  --worker N|all     lua: in this worker (default 0)\n"
+    "  --timeout TIME     lua: so long it may wait (default 10 s, at most 60 s)\n"
     "  --max-wait TIME    for the whole answer (default 10 s; reload, upgrade 5 m)\n"
     "  --help             show this\n"
     "\n"
@@ -81,17 +91,21 @@ static const char help[] =
     "  penstock ctl conns --listener db --min-age 1h\n"
     "  penstock ctl kill --client 192.0.2.0/24\n"
     "  penstock ctl --watch listeners\n"
+    "  penstock ctl lua 'ps.store(\"seen\"):get(\"192.0.2.1\")'\n"
     "\n"
     "Exit status: 0 when it was done, 1 when penstock cannot be reached or says no\n"
-    "(kill: when nothing was killed), 2 when the command line is wrong.\n";
+    "(kill: when nothing was killed; lua: when the chunk fails), 2 when the command\n"
+    "line is wrong.\n";
 /* clang-format on */
 
 /* The command line, read. */
 struct ctl {
     const char *admin, *token_file;
-    const char *listener, *client, *tag, *min_age, *after, *limit, *max_wait;
-    const char *over, *prefix, *type, *ttl;
-    bool json, watch, all, help;
+    const char *listener, *client, *tag, *min_age, *min_rate, *after, *limit, *max_wait;
+    const char *over, *prefix, *type, *ttl, *worker, *timeout;
+    bool json, watch, all, rates, help;
+    bool prompt;                    /* lua: line by line at the terminal */
+    char *chunk;                    /* of standard input; NULL without */
     bool screen;                    /* --watch writes over what it wrote before */
     char rows[16];                  /* that fit on it below a heading, as text */
     uint64_t watch_ms, max_wait_ms; /* the latter 0: what the command takes */
@@ -109,7 +123,8 @@ enum takes {
     OPERAND = 32,
     LISTENER = 64, /* the operand names one */
     SERVER = 256,
-    STORE = 512
+    STORE = 512,
+    LUA = 1024
 };
 
 struct command {
@@ -137,6 +152,7 @@ static const struct command commands[] = {
     {"stats", "GET", "/v1/stats", ctl_print_stats, WATCH | JSON},
     {"config", "GET", "/v1/config", ctl_print_config, JSON},
     {"log", "PUT", "/v1/log-level", ctl_print_level, JSON | OPERAND},
+    {"lua", "POST", "/v1/lua", ctl_print_lua, JSON | OPERAND | LUA},
     {"metrics", "GET", "/metrics", NULL, 0},
 };
 
@@ -166,8 +182,12 @@ static const struct option {
     {"--client", offsetof(struct ctl, client), "networks: 10.0.0.0/8,192.0.2.1", FILTERS},
     {"--tag", offsetof(struct ctl, tag), "KEY or KEY=VALUE", FILTERS},
     {"--min-age", offsetof(struct ctl, min_age), "a time: 30, 500ms, 2m or 1h", FILTERS},
+    {"--min-rate", offsetof(struct ctl, min_rate), "bytes a second: 1000, 64K or 1M", FILTERS},
+    {"--rates", offsetof(struct ctl, rates), NULL, PAGES},
     {"--after", offsetof(struct ctl, after), "where the page before ended", PAGES | STORE},
     {"--limit", offsetof(struct ctl, limit), "1 to 1000", PAGES | STORE},
+    {"--worker", offsetof(struct ctl, worker), "the number of a worker, or all", LUA},
+    {"--timeout", offsetof(struct ctl, timeout), "a time up to 60 s: 10, 500ms, 1m", LUA},
     {"--max-wait", offsetof(struct ctl, max_wait), "a time: 30, 500ms, 2m or 1h", 0},
     {"--over", offsetof(struct ctl, over), "a time: 30, 500ms, 5m or 1h", SERVER | LISTENER},
     {"--prefix", offsetof(struct ctl, prefix), "the beginning of keys", STORE},
@@ -301,7 +321,7 @@ static int check_times(struct ctl *c)
 
 static bool has_filter(const struct ctl *c)
 {
-    return c->listener || c->client || c->tag || c->min_age;
+    return c->listener || c->client || c->tag || c->min_age || c->min_rate;
 }
 
 static int check_operand(const struct ctl *c, const struct command *command)
@@ -320,7 +340,7 @@ static int check_operand(const struct ctl *c, const struct command *command)
     if (kill && operand && units_parse_uint(c->words[1], 1, UINT64_MAX, &id))
         return complain("\"%s\" is no id of a connection; penstock ctl conns shows them",
                         c->words[1]);
-    if (!kill && (command->takes & OPERAND) && !operand)
+    if (!kill && (command->takes & (OPERAND | LUA)) == OPERAND && !operand)
         return complain(command->takes & LISTENER
                             ? "%s needs the name of a listener; penstock ctl listeners shows them"
                             : "%s needs a level: error, warn, info or debug",
@@ -370,9 +390,13 @@ static void build_path(const struct ctl *c, const struct command *command, struc
     ctl_path_put_argument(p, "client", c->client);
     ctl_path_put_argument(p, "tag", c->tag);
     ctl_path_put_argument(p, "min_age", c->min_age);
+    ctl_path_put_argument(p, "min_rate", c->min_rate);
+    ctl_path_put_argument(p, "rates", c->rates ? "true" : NULL);
     ctl_path_put_argument(p, "after", c->after);
     ctl_path_put_argument(p, "limit", command->takes & PAGES && !c->limit ? c->rows : c->limit);
     ctl_path_put_argument(p, "all", c->all ? "true" : NULL);
+    ctl_path_put_argument(p, "worker", c->worker);
+    ctl_path_put_argument(p, "timeout", c->timeout);
 }
 
 /* --- the answer
@@ -381,8 +405,16 @@ static void build_path(const struct ctl *c, const struct command *command, struc
 /* Is the answer, which is a success, what the operator wanted? */
 static int judge(const struct command *command, const struct ctl_answer *a)
 {
-    bool none = strcmp(command->name, "kill") == 0 && strstr(buf_bytes(&a->body), "\"killed\":0}");
-    return none ? FAILED : DONE;
+    const char *body = buf_bytes(&a->body);
+    bool none = strcmp(command->name, "kill") == 0 && strstr(body, "\"killed\":0}");
+    bool failed = command->takes & LUA && ctl_lua_has_failed(body);
+    return none || failed ? FAILED : DONE;
+}
+
+static int print(const struct ctl *c, const struct command *command, const char *body)
+{
+    bool rates = command->takes & PAGES && (c->rates || c->min_rate);
+    return rates ? ctl_print_rates(body) : command->print(body);
 }
 
 static int show(const struct ctl *c, const struct command *command, const struct ctl_answer *a)
@@ -403,7 +435,7 @@ static int show(const struct ctl *c, const struct command *command, const struct
     } else if (!command->print || (!good && !status)) {
         snprintf(no, sizeof no, "status %u, from what is no admin of penstock", a->status);
         ctl_print_error(body, no);
-    } else if (command->print(body)) {
+    } else if (print(c, command, body)) {
         complain("what answers at %s is no admin of this version", c->admin);
         return FAILED;
     }
@@ -412,10 +444,22 @@ static int show(const struct ctl *c, const struct command *command, const struct
 
 static uint64_t patience_ms(const struct ctl *c, const struct command *command)
 {
+    uint64_t chunk_ms = LUA_TIMEOUT_MS;
     if (c->max_wait_ms)
         return c->max_wait_ms;
-    bool long_one = command->print == ctl_print_reload || command->print == ctl_print_upgrade;
-    return long_one ? CHANGE_PATIENCE_MS : PATIENCE_MS;
+    if (command->print == ctl_print_reload || command->print == ctl_print_upgrade)
+        return CHANGE_PATIENCE_MS;
+    if (!(command->takes & LUA))
+        return PATIENCE_MS;
+    if (c->timeout)
+        units_parse_time_ms(c->timeout, &chunk_ms); /* what is wrong with it the admin will say */
+    return PATIENCE_MS + (chunk_ms < LUA_TIMEOUT_MAX_MS ? chunk_ms : LUA_TIMEOUT_MAX_MS);
+}
+
+static const char *body_of(const struct ctl *c, const struct command *command)
+{
+    bool operand = c->n_words == 2 && strcmp(command->name, "kill") != 0;
+    return c->chunk ? c->chunk : operand ? c->words[1] : "";
 }
 
 /* The command, with what its words say where it has several. */
@@ -427,7 +471,7 @@ static int build_call(const struct ctl *c, struct command *command, struct ctl_c
     if (!(command->takes & (SERVER | STORE))) {
         *call = (struct ctl_call){
             .method = command->method,
-            .body = strcmp(command->name, "log") == 0 ? c->words[1] : "",
+            .body = body_of(c, command),
             .print = command->print,
         };
         build_path(c, command, &call->path);
@@ -455,6 +499,8 @@ static int ask(const struct ctl *c, const struct command *which)
         .body = call.body,
         .patience_ms = patience_ms(c, command),
     };
+    if (c->prompt)
+        return ctl_lua_prompt(&request) ? DONE : FAILED;
     if (ctl_ask(&request, &answer, why, sizeof why)) {
         complain("%s", why);
         return FAILED;
@@ -466,6 +512,22 @@ static int ask(const struct ctl *c, const struct command *which)
         return FAILED;
     }
     return status;
+}
+
+/* `lua` without a chunk: from where does it come? */
+static int find_chunk(struct ctl *c)
+{
+    char why[200];
+    c->prompt = !c->json && ctl_lua_at_terminal();
+    if (c->prompt && c->worker && strcmp(c->worker, "all") == 0)
+        return complain("the prompt is in one worker: --worker 0; --worker all takes a CHUNK");
+    if (c->prompt)
+        return DONE;
+    c->chunk = ctl_lua_read(why, sizeof why);
+    if (c->chunk)
+        return DONE;
+    complain("%s", why);
+    return FAILED;
 }
 
 /* As many connections as the terminal has room for now. */
@@ -531,11 +593,15 @@ int ctl_command(int argc, char *argv[])
         status = check_operand(&c, command);
     if (!status)
         status = read_token(&c);
+    if (!status && command->takes & LUA && c.n_words == 1)
+        status = find_chunk(&c);
     if (status)
         return status;
     if (!c.admin)
         c.admin = getenv("PENSTOCK_ADMIN");
     if (!c.admin || !*c.admin)
         c.admin = DEFAULT_ADMIN;
-    return c.watch ? watch(&c, command) : ask(&c, command);
+    status = c.watch ? watch(&c, command) : ask(&c, command);
+    free(c.chunk);
+    return status;
 }

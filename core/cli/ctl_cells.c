@@ -28,7 +28,7 @@ const char *cell_size(uint64_t bytes, char *buf, size_t cap)
     static const char units[] = " KMGTPE";
     double n = (double)bytes;
     size_t unit = 0;
-    for (; n >= 1000 && units[unit + 1]; unit++)
+    for (; n >= 999.5 && units[unit + 1]; unit++)
         n /= 1024;
     if (unit == 0)
         snprintf(buf, cap, "%" PRIu64, bytes);

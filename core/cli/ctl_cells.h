@@ -14,7 +14,7 @@ enum { CELLS_WIDTH = 80 };
 const char *member_text(const cJSON *o, const char *key);
 uint64_t member_number(const cJSON *o, const char *key);
 
-/* At most five columns: "950", "9.5K", "512K", "12G". Returns `buf`. */
+/* At most four columns: "950", "9.5K", "512K", "12G". Returns `buf`. */
 const char *cell_size(uint64_t bytes, char *buf, size_t cap);
 /* At most four columns: "0.3s", "59s", "90m", "71h", "12d". Returns `buf`. */
 const char *cell_time(uint64_t ms, char *buf, size_t cap);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,14 +103,26 @@ static int open_admin(const struct ctl_request *r, uint64_t deadline_ns, char ho
 /* --- request and answer
  * ------------------------------------------------------------------------------------ */
 
-static int send_all(int fd, const char *bytes, size_t n, uint64_t deadline_ns)
+static bool goes_on(const struct ctl_request *r)
+{
+    return errno == EINTR && !(r->interrupted && *r->interrupted);
+}
+
+/* The connection to an admin, and until when. */
+struct exchange {
+    int fd;
+    uint64_t deadline_ns;
+    const struct ctl_request *request;
+};
+
+static int send_all(const struct exchange *x, const char *bytes, size_t n)
 {
     while (n) {
-        int err = set_patience(fd, deadline_ns);
+        int err = set_patience(x->fd, x->deadline_ns);
         if (err)
             return err;
-        ssize_t sent = send(fd, bytes, n, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
+        ssize_t sent = send(x->fd, bytes, n, MSG_NOSIGNAL);
+        if (sent < 0 && goes_on(x->request))
             continue;
         if (sent < 0)
             return errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -119,31 +132,32 @@ static int send_all(int fd, const char *bytes, size_t n, uint64_t deadline_ns)
     return 0;
 }
 
-static int send_request(int fd, const struct ctl_request *r, const char *host, uint64_t deadline_ns)
+static int send_request(const struct exchange *x, const char *host)
 {
+    const struct ctl_request *r = x->request;
     char *text;
     int n = asprintf(&text, "%s %s HTTP/1.0\r\nHost: %s\r\n%s%s%sContent-Length: %zu\r\n\r\n%s",
                      r->method, r->path, host, *r->token ? "Authorization: Bearer " : "", r->token,
                      *r->token ? "\r\n" : "", strlen(r->body), r->body);
     if (n < 0)
         return -ENOMEM;
-    int err = send_all(fd, text, (size_t)n, deadline_ns);
+    int err = send_all(x, text, (size_t)n);
     free(text);
     return err;
 }
 
 /* Reads to the end, and puts a zero behind it. */
-static int read_all(int fd, struct buf *in, uint64_t deadline_ns)
+static int read_all(const struct exchange *x, struct buf *in)
 {
     for (;;) {
         char *room = buf_reserve(in, READ_BYTES);
         if (!room || buf_len(in) > ANSWER_MAX)
             return -ENOMEM;
-        int err = set_patience(fd, deadline_ns);
+        int err = set_patience(x->fd, x->deadline_ns);
         if (err)
             return err;
-        ssize_t n = recv(fd, room, READ_BYTES, 0);
-        if (n < 0 && errno == EINTR)
+        ssize_t n = recv(x->fd, room, READ_BYTES, 0);
+        if (n < 0 && goes_on(x->request))
             continue;
         if (n < 0)
             return errno == EAGAIN ? -ETIMEDOUT : -errno;
@@ -187,15 +201,15 @@ static int take_headers(struct ctl_answer *a)
 int ctl_ask(const struct ctl_request *r, struct ctl_answer *answer, char *why, size_t why_cap)
 {
     *answer = (struct ctl_answer){0};
-    uint64_t deadline_ns = clock_now_ns() + r->patience_ms * 1000000;
+    struct exchange x = {.deadline_ns = clock_now_ns() + r->patience_ms * 1000000, .request = r};
     char host[HOST_BYTES];
-    int fd = open_admin(r, deadline_ns, host, why, why_cap);
-    if (fd < 0)
-        return fd;
-    int err = send_request(fd, r, host, deadline_ns);
+    x.fd = open_admin(r, x.deadline_ns, host, why, why_cap);
+    if (x.fd < 0)
+        return x.fd;
+    int err = send_request(&x, host);
     if (!err)
-        err = read_all(fd, &answer->body, deadline_ns);
-    close(fd);
+        err = read_all(&x, &answer->body);
+    close(x.fd);
     if (!err)
         err = take_headers(answer);
     if (!err)

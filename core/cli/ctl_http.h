@@ -2,6 +2,7 @@
 #ifndef PENSTOCK_CORE_CLI_CTL_HTTP_H
 #define PENSTOCK_CORE_CLI_CTL_HTTP_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,9 +14,10 @@ struct ctl_request {
     const char *admin; /* "unix:/run/x", "127.0.0.1:9180", "localhost:9180" */
     const char *token; /* "": none */
     const char *method;
-    const char *path;     /* with its arguments, encoded */
-    const char *body;     /* "" without */
-    uint64_t patience_ms; /* from the connect to the end of the answer */
+    const char *path;                         /* with its arguments, encoded */
+    const char *body;                         /* "" without */
+    uint64_t patience_ms;                     /* from the connect to the end of the answer */
+    const volatile sig_atomic_t *interrupted; /* set by a signal: give up; NULL: never */
 };
 
 struct ctl_answer {

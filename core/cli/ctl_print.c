@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ctl_cells.h"
@@ -86,6 +87,26 @@ static void put_state(const char *state)
     cell_text(word, 8, false);
 }
 
+/* Bytes of both directions. */
+static void put_bytes(const cJSON *c)
+{
+    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
+    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
+    char text[24];
+    cell_right(cell_size(member_number(up, "bytes"), text, sizeof text), 5, false);
+    cell_right(cell_size(member_number(down, "bytes"), text, sizeof text), 5, true);
+}
+
+/* Bytes a second, as wide. */
+static void put_rates(const cJSON *c)
+{
+    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
+    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
+    char text[24];
+    cell_right(cell_size(member_number(up, "rate"), text, sizeof text), 4, false);
+    cell_right(cell_size(member_number(down, "rate"), text, sizeof text), 6, true);
+}
+
 static void put_conn(const cJSON *c)
 {
     char text[24];
@@ -95,24 +116,34 @@ static void put_conn(const cJSON *c)
     put_state(member_text(c, "state"));
     cell_right(cell_time(member_number(c, "age_ms"), text, sizeof text), 4, false);
     cell_right(cell_time(member_number(c, "idle_ms"), text, sizeof text), 4, false);
-    const cJSON *up = cJSON_GetObjectItemCaseSensitive(c, "up");
-    const cJSON *down = cJSON_GetObjectItemCaseSensitive(c, "down");
-    cell_right(cell_size(member_number(up, "bytes"), text, sizeof text), 5, false);
-    cell_right(cell_size(member_number(down, "bytes"), text, sizeof text), 5, true);
 }
 
-int ctl_print_conns(const char *json)
+static int put_conns(const char *json, const char *columns, void (*put_columns)(const cJSON *c))
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "connections"), *c;
     bool good = cJSON_IsArray(list);
     if (good)
-        printf("%5s %-21s %-21s %-8s %4s %4s %5s %5s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
-               "IDLE", "UP", "DOWN");
-    cJSON_ArrayForEach(c, list) put_conn(c);
+        printf("%5s %-21s %-21s %-8s %4s %4s %s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
+               "IDLE", columns);
+    cJSON_ArrayForEach(c, list)
+    {
+        put_conn(c);
+        put_columns(c);
+    }
     if (member_number(a, "next"))
         printf("there are more: --after %" PRIu64 "\n", member_number(a, "next"));
     return finish(a, good);
+}
+
+int ctl_print_conns(const char *json)
+{
+    return put_conns(json, "   UP  DOWN", put_bytes);
+}
+
+int ctl_print_rates(const char *json)
+{
+    return put_conns(json, "UP/s DOWN/s", put_rates);
 }
 
 int ctl_print_listener_state(const char *json)
@@ -179,6 +210,77 @@ void ctl_print_lines(const char *text, FILE *to)
         s += n;
         left -= n;
     }
+}
+
+/* --- chunks of Lua
+ * -----------------------------------------------------------------------------------------------
+ */
+
+/* cJSON's strings end at a zero: another character stands for it. */
+static cJSON *parse_with_zeros(const char *json)
+{
+    char *copy = strdup(json);
+    for (char *s = copy; s && (s = strchr(s, '\\')); s += 2)
+        if (strncmp(s, "\\u0000", 6) == 0)
+            s[5] = '1';
+    cJSON *parsed = copy ? cJSON_Parse(copy) : NULL;
+    free(copy);
+    return parsed;
+}
+
+/* With a line's end behind it, unless it is empty or has one. */
+static void put_lines(const char *text, FILE *to)
+{
+    size_t n = strlen(text);
+    ctl_print_lines(text, to);
+    if (n && text[n - 1] != '\n')
+        fputc('\n', to);
+}
+
+static void put_chunk(const cJSON *c, bool several)
+{
+    const char *result = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "result"));
+    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "error"));
+    if (several)
+        printf("worker %" PRIu64 ":\n", member_number(c, "worker"));
+    put_lines(member_text(c, "output"), stdout);
+    if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(c, "truncated")))
+        puts("(and more)");
+    if (result)
+        put_lines(*result ? result : "\n", stdout);
+    fflush(stdout);
+    if (error)
+        put_lines(error, stderr);
+}
+
+int ctl_print_lua(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results"), *c;
+    bool good = cJSON_IsArray(list);
+    cJSON_ArrayForEach(c, list) put_chunk(c, cJSON_GetArraySize(list) > 1);
+    return finish(a, good);
+}
+
+bool ctl_lua_has_failed(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results"), *c;
+    bool failed = false;
+    cJSON_ArrayForEach(c, list) failed |=
+        cJSON_IsString(cJSON_GetObjectItemCaseSensitive(c, "error"));
+    cJSON_Delete(a);
+    return failed;
+}
+
+bool ctl_lua_is_incomplete(const char *json)
+{
+    cJSON *a = parse_with_zeros(json);
+    const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "results");
+    const cJSON *first = cJSON_GetArrayItem(list, 0);
+    bool is = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(first, "incomplete"));
+    cJSON_Delete(a);
+    return is;
 }
 
 void ctl_print_error(const char *json, const char *otherwise)

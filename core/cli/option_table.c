@@ -489,6 +489,8 @@ static const struct option_spec table[] = {
      "whoever uses --admin shows the token on its first line: Authorization: Bearer TOKEN"},
     {GROUP_PROCESS, 0, "admin-no-token", NULL, &type_flag, AT(config.admin_no_token), 0, 1, NULL,
      "--admin on a loopback address is open to all users of this host"},
+    {GROUP_PROCESS, 0, "admin-lua", NULL, &type_flag, AT(config.admin_lua), 0, 1, NULL,
+     "whoever may use --admin may run Lua in the workers (penstock ctl lua)"},
     {GROUP_PROCESS, 0, "user", "USER[:GROUP]", &type_user, AT(config.user), 0, 0, NULL,
      "become this user once sockets, keys and logs are open"},
     {GROUP_PROCESS, 0, "no-sandbox", NULL, &type_flag, AT(config.sandbox), 0, 0, NULL,

@@ -32,6 +32,7 @@ static bool differ(const char *a, const char *b)
     X(admin, differ(now->admin, was->admin))                                                       \
     X(admin_token_file, differ(now->admin_token_file, was->admin_token_file))                      \
     X(admin_no_token, now->admin_no_token != was->admin_no_token)                                  \
+    X(admin_lua, now->admin_lua != was->admin_lua)                                                 \
     X(sandbox, now->sandbox != was->sandbox)                                                       \
     X(log_file, differ(now->log.file, was->log.file))                                              \
     X(log_format, now->log.format != was->log.format)                                              \

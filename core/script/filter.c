@@ -278,10 +278,18 @@ static void filter_done(struct task *t, enum task_end end)
     conn_drop(c); /* held by start_filter() */
 }
 
+#define FILTER(text)                                                                               \
+    {                                                                                              \
+        .name = text, .push = push_filter, .finish = finish_filter, .done = filter_done,           \
+        .counts_as = CALL_FILTER                                                                   \
+    }
+
 static const struct task_ops filter_ops[2] = {
-    [RELAY_UP] = {"up filter", push_filter, finish_filter, filter_done, CALL_FILTER},
-    [RELAY_DOWN] = {"down filter", push_filter, finish_filter, filter_done, CALL_FILTER},
+    [RELAY_UP] = FILTER("up filter"),
+    [RELAY_DOWN] = FILTER("down filter"),
 };
+
+#undef FILTER
 
 static bool start_filter(struct script_policy *p, struct conn *c, struct filters *f, int dir,
                          size_t i)

@@ -189,7 +189,8 @@ void lib_log_push(lua_State *L, uint64_t conn_id)
     lua_pop(L, 1); // stack: …, log
 }
 
-/* write(text, [level]): what print() became, and ngx.log(); level: a word, "info" unless given */
+/* write(text, [level]): what print() became, and ngx.log(); level: a word, "info" unless given.
+ * What is printed goes to the operator whose chunk runs. */
 static int core_write(lua_State *L)
 {
     static const char *const words[] = {
@@ -199,8 +200,10 @@ static int core_write(lua_State *L)
             NULL};
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    enum log_level level = (enum log_level)luaL_checkoption(L, 2, "info", words);
     struct vm *vm = vm_of(L);
+    if (lua_isnoneornil(L, 2) && prompt_print(vm, text, len))
+        return 0;
+    enum log_level level = (enum log_level)luaL_checkoption(L, 2, "info", words);
     struct conn *c = vm->current ? vm->current->conn : NULL;
     if (log_enabled(level))
         log_bytes(level, c ? c->id : 0, text, len);

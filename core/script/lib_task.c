@@ -169,7 +169,12 @@ enum made_kind {
 };
 
 static const struct task_ops made_ops[MADE_COUNT] = {
-#define X(name, text) {text, push_made, finish_made, made_done, CALL_TASK},
+#define X(kind, text)                                                                              \
+    {.name = text,                                                                                 \
+     .push = push_made,                                                                            \
+     .finish = finish_made,                                                                        \
+     .done = made_done,                                                                            \
+     .counts_as = CALL_TASK},
     MADE_KINDS(X)
 #undef X
 };
@@ -263,8 +268,11 @@ static void stop_done(struct task *t, enum task_end end)
 
 void lib_task_stop(struct vm *vm)
 {
-    static const struct task_ops ops = {"ps.on_stop function", push_stop, finish_made, stop_done,
-                                        CALL_TASK};
+    static const struct task_ops ops = {.name = "ps.on_stop function",
+                                        .push = push_stop,
+                                        .finish = finish_made,
+                                        .done = stop_done,
+                                        .counts_as = CALL_TASK};
     struct task *t = vm->stop != LUA_NOREF ? sched_take(vm, &ops) : NULL;
     if (!t)
         return;

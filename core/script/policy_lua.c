@@ -233,20 +233,26 @@ static void on_waited(struct task *t, enum task_end end)
     conn_drop(c);
 }
 
+#define HOOK(hook, text, push_it, finish_it)                                                       \
+    [hook] = {.name = text,                                                                        \
+              .push = push_it,                                                                     \
+              .finish = finish_it,                                                                 \
+              .done = on_waited,                                                                   \
+              .counts_as = CALL_HOOK + (hook)}
+
 static const struct task_ops hook_ops[HOOK_COUNT] = {
-    [HOOK_ACCEPT] = {"accept hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_ACCEPT},
-    [HOOK_SNI] = {"sni hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_SNI},
-    [HOOK_CONNECT] = {"connect hook", push_decide, finish_decide, on_waited,
-                      CALL_HOOK + HOOK_CONNECT},
-    [HOOK_FAILED] = {"failed hook", push_decide, finish_decide, on_waited, CALL_HOOK + HOOK_FAILED},
-    [HOOK_CONNECTED] = {"connected hook", push_decide, finish_decide, on_waited,
-                        CALL_HOOK + HOOK_CONNECTED},
-    [HOOK_HANDSHAKE] = {"handshake hook", push_handshake, finish_decide, on_waited,
-                        CALL_HOOK + HOOK_HANDSHAKE},
-    [HOOK_SERVE] = {"serve hook", push_serve, finish_decide, on_waited, CALL_HOOK + HOOK_SERVE},
-    [HOOK_DATA] = {"data hook", push_data, finish_data, on_waited, CALL_HOOK + HOOK_DATA},
-    [HOOK_CLOSE] = {"close hook", push_close, finish_close, on_waited, CALL_HOOK + HOOK_CLOSE},
+    HOOK(HOOK_ACCEPT, "accept hook", push_decide, finish_decide),
+    HOOK(HOOK_SNI, "sni hook", push_decide, finish_decide),
+    HOOK(HOOK_CONNECT, "connect hook", push_decide, finish_decide),
+    HOOK(HOOK_FAILED, "failed hook", push_decide, finish_decide),
+    HOOK(HOOK_CONNECTED, "connected hook", push_decide, finish_decide),
+    HOOK(HOOK_HANDSHAKE, "handshake hook", push_handshake, finish_decide),
+    HOOK(HOOK_SERVE, "serve hook", push_serve, finish_decide),
+    HOOK(HOOK_DATA, "data hook", push_data, finish_data),
+    HOOK(HOOK_CLOSE, "close hook", push_close, finish_close),
 };
+
+#undef HOOK
 
 /* A task for `hook`, whose answer is an error until it has given another. */
 static struct task *take(struct policy *p, struct conn *c, enum policy_hook hook)
@@ -405,6 +411,7 @@ const struct policy_ops policy_lua_ops = {
     .close = close_hook,
     .cancel = cancel,
     .forget = forget,
+    .waiting = waiting_hook,
 };
 
 /* ---- all policies of a VM ---- */
@@ -424,8 +431,11 @@ static void retire(struct policy_set *set, bool replaced)
     script_retire((struct vm *)set, replaced);
 }
 
-const struct policy_set_ops policy_lua_set_ops = {
-    .activate = activate, .retire = retire, .free = free_set};
+const struct policy_set_ops policy_lua_set_ops = {.activate = activate,
+                                                  .retire = retire,
+                                                  .evaluate = prompt_evaluate,
+                                                  .abandon = prompt_abandon,
+                                                  .free = free_set};
 
 struct script_policy *policy_lua_add(struct vm *vm)
 {

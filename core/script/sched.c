@@ -271,6 +271,14 @@ static int push_answer(lua_State *L, struct task *t)
     return n;
 }
 
+static void tell_failure(struct task *t, const char *text, size_t len)
+{
+    if (t->ops->failed)
+        t->ops->failed(t, text, len);
+    else
+        report_error(t->vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
+}
+
 /* The error object of the coroutine is on the top of L. */
 static enum task_end failed(lua_State *L, struct task *t)
 {
@@ -284,7 +292,7 @@ static enum task_end failed(lua_State *L, struct task *t)
     report_traceback(L, t->co, 0); // stack: …, text
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
-    report_error(vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
+    tell_failure(t, text, len);
     lua_pop(L, 1);
     return TASK_FAILED;
 }
@@ -407,7 +415,7 @@ static enum task_end enter(struct task *t)
         end = TASK_FAILED;
         size_t len = 0;
         const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : "";
-        report_error(vm, t->conn ? t->conn->id : 0, t->ops->name, text, len);
+        tell_failure(t, text, len);
     }
     lua_pop(L, 1);
     vm->current = outer;

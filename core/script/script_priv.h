@@ -127,6 +127,9 @@ struct task_ops {
      * sched_release(). */
     void (*done)(struct task *t, enum task_end end);
     unsigned counts_as; /* enum policy_call, or CALL_HOOK and a hook */
+    /* Is told its error, with a traceback where there is one, before `done`; `text` is valid during
+     * the call. Does not raise. NULL: errors are logged. */
+    void (*failed)(struct task *t, const char *text, size_t len);
 };
 
 /* What only some tasks need: filters, which wait as long as their connections live, go without. */
@@ -288,6 +291,21 @@ void report_error(struct vm *vm, uint64_t conn_id, const char *what, const char 
 void report_init(struct vm *vm);
 void report_deinit(struct vm *vm);
 
+/* policy_ops.waiting (waiting.c). */
+bool waiting_hook(struct policy *policy, const struct conn *c, struct policy_place *out);
+
+/* ---- chunks of an operator (prompt.c) ---- */
+
+/* policy_set_ops.evaluate, abandon. */
+void prompt_evaluate(struct policy_set *set, struct policy_chunk *chunk);
+void prompt_abandon(struct policy_set *set, struct policy_chunk *chunk, const char *why);
+/* Ends those that wait: the VM gets no more connections, since another version has replaced it. */
+void prompt_retire(struct vm *vm);
+/* The same without running them: the VM is about to be freed. */
+void prompt_deinit(struct vm *vm);
+/* Takes what is printed while a chunk runs; false when none does. */
+bool prompt_print(struct vm *vm, const char *text, size_t len);
+
 /* ---- return values (verdict.c) ---- */
 
 /* Fills t->extra->verdict from the value at index 1, of a hook that decides. Raises when it makes
@@ -352,6 +370,7 @@ struct vm {
     struct list pools;                /* of lib_pool.c */
     struct list tls;                  /* contexts, by what they were made of (lib_tls.c) */
     struct list ready;                /* struct task: to be started, woken or cancelled */
+    struct list chunks;               /* struct policy_chunk that wait (prompt.c) */
     struct loop_task run_ready;
     bool active;      /* it serves: not while loading */
     bool again;       /* … in the place of an earlier version */
@@ -379,7 +398,9 @@ struct vm {
         reply_meta, pass;
     int replay; /* of lua/penstock/starttls.lua: what runs before the handshake hook of a connection
                    with a preamble */
-    int terminators[3]; /* by length */
+    int terminators[3];          /* by length */
+    int prompt_env, prompt_show; /* globals of an operator's chunks, and what makes text of their
+                                    results; LUA_NOREF before the first */
     /* Where the metatables are: as long as the VM lives, at the same place. */
     const void *stream_meta_at, *view_meta_at;
     struct report reports[SCRIPT_ERRORS];

@@ -194,7 +194,7 @@ static struct vm *vm_new(const struct script_options *options)
     vm->set.ops = &policy_lua_set_ops;
     vm->options = options;
     vm->configured = "";
-    vm->stop = LUA_NOREF;
+    vm->stop = vm->prompt_env = vm->prompt_show = LUA_NOREF;
     vm->budget = !options->jit;
     list_init(&vm->idle);
     list_init(&vm->busy);
@@ -203,6 +203,7 @@ static struct vm *vm_new(const struct script_options *options)
     list_init(&vm->dirty_sockets);
     list_init(&vm->sockets);
     list_init(&vm->ready);
+    list_init(&vm->chunks);
     list_init(&vm->tls);
     list_init(&vm->pools);
     list_init(&vm->run_ready.node);
@@ -256,6 +257,7 @@ void script_retire(struct vm *vm, bool replaced)
     vm->retired = true;
     if (replaced) {
         lib_pool_use(vm, false);
+        prompt_retire(vm);
         sched_end_timers(vm);
         lua_gc(vm->L, LUA_GCCOLLECT,
                0); /* it will allocate little from now on, and so collect little */
@@ -267,6 +269,7 @@ void vm_free(struct vm *vm)
 {
     if (vm->loop)
         stay_forget(&vm->loop->stay); /* script_policy.about */
+    prompt_deinit(vm);
     lib_socket_close_all(&vm->sockets);
     report_deinit(vm);
     sched_deinit(vm);

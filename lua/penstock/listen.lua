@@ -31,11 +31,12 @@ local options_of_listener = {
 local options_of_process = {
   "max_conns", "max_versions", "drain_timeout", "resolver", "workers", "spin", "gather", "pid_file", "log",
   "log_format", "log_file", "access_log", "jit", "seed", "user", "admin", "admin_token_file", "admin_no_token",
-  "sandbox", "upgrade_timeout",
+  "admin_lua", "sandbox", "upgrade_timeout",
 }
 -- Options without a value -> the only thing that they can be, and the option of the command line.
 local flags_of_process = {
-  jit = { true, "jit" }, admin_no_token = { true, "admin-no-token" }, sandbox = { false, "no-sandbox" },
+  jit = { true, "jit" }, admin_no_token = { true, "admin-no-token" },
+  admin_lua = { true, "admin-lua" }, sandbox = { false, "no-sandbox" },
 }
 
 -- Where what belongs that was written at the wrong place.

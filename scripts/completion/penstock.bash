@@ -78,17 +78,18 @@ _penstock() {
     if [[ $line =~ ^[^[:space:]]+[[:space:]]+ctl($|[[:space:]]) ]]; then
         case $prev in
         --token-file) _penstock_files ;;
-        --listener | --client | --tag | --min-age | --after | --limit | --max-wait | --over | --prefix | --ttl) ;;
+        --listener | --client | --tag | --min-age | --min-rate | --after | --limit | --max-wait | --over | --prefix | --ttl | --timeout) ;;
+        --worker) _penstock_words "0 all" ;;
         --type) _penstock_words "string number boolean" ;;
         --admin) _penstock_words "unix:/run/penstock/admin.sock 127.0.0.1:9180" ;;
         log) _penstock_words "error warn info debug" ;;
         *)
             if [[ $cur == -* ]]; then
-                _penstock_words "--admin --token-file --listener --client --tag --min-age --after --limit --all \
-                    --over --prefix --type --ttl --max-wait --json --watch --help"
+                _penstock_words "--admin --token-file --listener --client --tag --min-age --min-rate --rates --after --limit --all \
+                    --over --prefix --type --ttl --worker --timeout --max-wait --json --watch --help"
             else
                 _penstock_words "health version listeners conns kill drain up reload upgrade pools server stores store buckets stats config \
-                    log metrics"
+                    log lua metrics"
             fi
             ;;
         esac
@@ -121,7 +122,7 @@ _penstock() {
             --bind-source --via --accept-proxy --accept-proxy-others --send-proxy --resolver --nodelay --no-nodelay \
             --keepalive --rcvbuf --sndbuf --backlog \
             --user --no-sandbox --core-dumps --workers --mode --spin --gather --pid-file \
-            --admin --admin-token-file --admin-no-token \
+            --admin --admin-token-file --admin-no-token --admin-lua \
             --log --log-format --log-file --access-log \
             -V --version -h --help"
         ;;

@@ -103,6 +103,7 @@ struct config {
     char *user;             /* "user[:group]" to become once all is open; NULL: stay who we are */
     uint64_t upgrade_ms;    /* for a new process to come up; default 30 s */
     bool admin_no_token;    /* on loopback whoever is on this host may */
+    bool admin_lua;         /* who may use the admin may run Lua */
     bool sandbox;           /* give up system calls that nothing needs; default true */
     bool core_dumps;        /* allowed although there are private keys in memory */
     uint64_t seed;          /* of ps.random(); 0: from the system */

@@ -100,6 +100,8 @@ struct conn {
     uint64_t half_closed_ms;    /* start of the present half-closed window; 0 while none */
     uint64_t half_closed_bytes; /* bytes moved when it began */
     uint64_t counted_bytes[2];  /* by direction: in the statistics */
+    uint64_t noted_bytes[2];    /* by direction: moved when rates were last asked for */
+    uint64_t noted_ms;          /* … which was then; 0: never */
     uint32_t refs;              /* who holds it: docs/lifetime.md */
     int failed_err;             /* HOOK_FAILED: why the last dial failed */
     char *failed_hop;           /* which proxy on the way failed and why; NULL without one */

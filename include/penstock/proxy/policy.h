@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "penstock/base/buf.h"
 #include "penstock/base/count.h"
+#include "penstock/base/list.h"
 #include "penstock/net/relay.h"
 #include "penstock/proxy/targets.h"
 
@@ -82,6 +84,12 @@ enum policy_step {
     POLICY_WAIT, /* the hook waits; it will call back, unless cancelled */
 };
 
+/* A place in a script. */
+struct policy_place {
+    const char *hook; /* "connect", "filter.up"; static storage */
+    char line[80];    /* "route.lua:12"; "" when it is not known */
+};
+
 struct policy_ops {
     /* Runs one of the hooks up to HOOK_SERVE. POLICY_DONE: *out is filled.
      * POLICY_WAIT: the policy holds the connection (conn_hold) and calls conn_decided() later,
@@ -119,6 +127,9 @@ struct policy_ops {
 
     /* The connection's memory goes away: forget it (script objects keep answering "closed"). */
     void (*forget)(struct policy *p, struct conn *c);
+
+    /* Does a hook of the connection, or a filter, wait? Fills *out for the first that does. */
+    bool (*waiting)(struct policy *p, const struct conn *c, struct policy_place *out);
 };
 
 struct policy {
@@ -129,6 +140,37 @@ struct policy {
 
 struct policy_set;
 
+/* A piece of script that an operator wants run, beside all connections; embedded in its owner, who
+ * zeroes it first. */
+struct policy_chunk {
+    const char *code; /* `n` bytes, valid until its end */
+    size_t n;
+    uint64_t patience_ms; /* how long it may wait, all waits together; at least 1 */
+    /* Its end, once, on the thread of its set; perhaps within evaluate(). The chunk is the owner's
+     * alone from then on. */
+    void (*done)(struct policy_chunk *chunk);
+    /* What has come of it. */
+    struct buf output;  /* what it has printed */
+    bool cut;           /* … not all of it */
+    struct buf result;  /* what it has returned, as text */
+    unsigned n_results; /* … so many values */
+    struct buf error;   /* why it has failed; empty when it has not */
+    bool incomplete;    /* … since its code breaks off */
+    /* The policy's own. */
+    struct list node;
+    void *task;
+    const char *why; /* it ends before its time; NULL */
+    bool expression; /* it returns one value more than it was asked for */
+};
+
+/* Frees what has come of it. */
+static inline void policy_chunk_deinit(struct policy_chunk *chunk)
+{
+    buf_deinit(&chunk->output);
+    buf_deinit(&chunk->result);
+    buf_deinit(&chunk->error);
+}
+
 struct policy_set_ops {
     /* The set goes into force: on its worker's thread, whose loop is `loop`, before the first of
      * its connections; `again`: in the place of an earlier version. It has touched no loop before.
@@ -138,6 +180,12 @@ struct policy_set_ops {
      * does of its own, or because the process stops. set->busy afterwards: it has something to do
      * still (its functions for that end, 5 s at most) and calls set->on_idle then. */
     void (*retire)(struct policy_set *set, bool replaced);
+    /* Runs a chunk in a set that is active, on the worker's thread. It ends by itself, when it has
+     * waited for too long, or when the set is replaced or freed. */
+    void (*evaluate)(struct policy_set *set, struct policy_chunk *chunk);
+    /* Ends a chunk that has not ended yet, before it returns; `why` is its error, static storage.
+     */
+    void (*abandon)(struct policy_set *set, struct policy_chunk *chunk, const char *why);
     /* Frees the set with its policies; all their connections are gone. Not from on_idle. */
     void (*free)(struct policy_set *set);
 };

@@ -49,14 +49,14 @@ local function drain(self, name)
 end
 
 -- In the child: never returns.
-local function become(argv, options, out, err)
+local function become(argv, options, input, out, err)
   C.prctl(PR_SET_PDEATHSIG, ffi.cast("unsigned long", process.signals.KILL))
   if options.descriptors then
     local limit = ffi.new("struct rlimit", options.descriptors, options.descriptors)
     C.setrlimit(RLIMIT_NOFILE, limit)
   end
   for name, value in pairs(options.env or {}) do C.setenv(name, value, 1) end
-  C.dup2(C.open("/dev/null", 0), 0)
+  C.dup2(input or C.open("/dev/null", 0), 0)
   C.dup2(out, 1)
   C.dup2(err, 2)
   C.execvp(argv[0], ffi.cast("char *const *", argv))
@@ -69,7 +69,8 @@ local function open_pidfd(pid)
   return fd
 end
 
--- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe).
+-- Starts `argv`. Options: env, descriptors (RLIMIT_NOFILE, soft and hard), stderr (a path instead of the pipe), input
+-- (true: what write() gives it; otherwise it has none).
 function process.start(argv, options)
   options = options or {}
   local self = setmetatable({ name = argv[1], out = "", err = "", pipes = {} }, Process)
@@ -77,17 +78,24 @@ function process.start(argv, options)
   for i, word in ipairs(argv) do args[i - 1] = word end
   local out_r, out_w = make_pipe()
   local err_r, err_w = make_pipe()
+  local in_r, in_w
+  if options.input then
+    in_r, in_w = make_pipe()
+    C.fcntl(in_r, 4, ffi.cast("int", 0)) -- programs expect to wait for it
+  end
   local to = err_w
   if options.stderr then
     to = C.open(options.stderr, bit.bor(1, O_CLOEXEC))
     if to < 0 then sys.fail(options.stderr) end
   end
   self.pid = C.fork()
-  if self.pid == 0 then become(args, options, out_w, to) end
+  if self.pid == 0 then become(args, options, in_r, out_w, to) end
   if self.pid < 0 then sys.fail "fork" end
   C.close(out_w)
   C.close(err_w)
   if to ~= err_w then C.close(to) end
+  if in_r then C.close(in_r) end
+  self.input = in_w
   self.pipes.out, self.pipes.err = out_r, err_r
   sys.watch(out_r, function() drain(self, "out") end)
   sys.watch(err_r, function() drain(self, "err") end)
@@ -105,6 +113,17 @@ function Process:succeeded_by(pid)
     if shared[key] then return root[key] end
     return class[key]
   end })
+end
+
+-- Gives it `text` to read; short ones, which fit into the pipe.
+function Process:write(text)
+  if C.write(self.input, text, #text) ~= #text then sys.fail "write" end
+end
+
+-- Nothing more to read for it.
+function Process:end_input()
+  if self.input then C.close(self.input) end
+  self.input = nil
 end
 
 -- Closes our end of one of its pipes: its reader is gone.
@@ -156,6 +175,7 @@ function Process:wait(seconds)
   if not self.replaced then
     for name in pairs(self.pipes) do self:close_pipe(name) end
   end
+  self:end_input()
   C.close(self.pidfd)
   self.pid = nil
   return self.status

@@ -36,6 +36,7 @@ const char *inet_ntop(int family, const void *addr, char *text, unsigned cap);
 uint16_t htons(uint16_t n);
 
 ssize_t read(int fd, void *buf, size_t n);
+ssize_t write(int fd, const void *buf, size_t n);
 int close(int fd);
 int open(const char *path, int flags, ...);
 int pipe2(int fds[2], int flags);
