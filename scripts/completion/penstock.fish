@@ -89,4 +89,4 @@ complete -c penstock -n '__fish_seen_subcommand_from test' -a '(__fish_complete_
 
 # So has penstock ctl.
 complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a 'health version listeners conns kill drain up reload upgrade pools server stores store buckets stats config log lua metrics'
-complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --min-rate --rates --after --limit --all --over --prefix --type --ttl --worker --timeout --max-wait --json --watch --token-file'
+complete -c penstock -n '__fish_seen_subcommand_from ctl' -x -a '--listener --client --tag --min-age --min-rate --rates --after --limit --all --over --prefix --type --ttl --worker --timeout --max-wait --json --watch --admin --token-file --help'
