@@ -11,7 +11,7 @@ enum { BATCH = 256 };
 
 int poller_init(struct poller *p)
 {
-    p->fd = epoll_create1(EPOLL_CLOEXEC);
+    *p = (struct poller){.fd = epoll_create1(EPOLL_CLOEXEC)};
     return p->fd < 0 ? -errno : 0;
 }
 
@@ -25,6 +25,7 @@ void poller_deinit(struct poller *p)
 static int control(struct poller *p, int op, struct poller_entry *entry, uint32_t events)
 {
     struct epoll_event ev = {.events = events, .data.ptr = entry};
+    entry->poller = p;
     return epoll_ctl(p->fd, op, entry->fd, &ev) ? -errno : 0;
 }
 
@@ -64,8 +65,15 @@ void poller_remove(struct poller *p, struct poller_entry *entry)
     entry->fd = -1;
 }
 
+static bool is_copied(const struct poller *p)
+{
+    return p && p->copied && atomic_load_explicit(p->copied, memory_order_relaxed);
+}
+
 void poller_close(struct poller_entry *entry)
 {
+    if (entry->fd >= 0 && is_copied(entry->poller))
+        control(entry->poller, EPOLL_CTL_DEL, entry, 0);
     if (entry->fd >= 0)
         close(entry->fd);
     entry->fd = -1;

@@ -71,6 +71,12 @@ static void on_worker_ended(void *arg)
     uv_async_send(&s->ended);
 }
 
+/* Scripts with all Lua libraries may fork at any time (os.execute, io.popen). */
+void server_set_copied(struct server *s, bool copied)
+{
+    atomic_store(&s->counts.copied, copied || s->version.config->unsafe_lua);
+}
+
 int server_new(struct version *version, struct shared *shared, struct server **out)
 {
     const struct config *config = version->config;
@@ -83,6 +89,7 @@ int server_new(struct version *version, struct shared *shared, struct server **o
         goto fail_loop;
     s->version = *version;
     s->shared = shared;
+    server_set_copied(s, false);
     s->number = 1;
     s->started_ns = clock_now_ns();
     list_init(&s->waiting);

@@ -96,6 +96,8 @@ void server_close_drains(struct server *s);
 
 /* No new connections; open ones have the drain's time. */
 void server_drain(struct server *s);
+/* Another process may have copies of our descriptors, or has them no more. */
+void server_set_copied(struct server *s, bool copied);
 /* Another process has taken over: like server_drain(). */
 void server_leave(struct server *s);
 

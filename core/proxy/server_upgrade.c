@@ -66,6 +66,7 @@ static void on_poll_closed(uv_handle_t *handle)
 static void end(struct upgrade *u)
 {
     u->server->upgrade = NULL;
+    server_set_copied(u->server, false); /* it has ended, or executed the program */
     uv_timer_stop(&u->server->upgrading);
     if (u->channel < 0) {
         free_upgrade(u);
@@ -399,6 +400,7 @@ static void take_sockets(struct upgrade *u)
     struct server *s = u->server;
     u->stage = TAKING;
     uv_timer_start(&s->upgrading, on_time, s->version.config->upgrade_ms, 0);
+    server_set_copied(s, true); /* every worker knows before it has given its sockets */
     if (upgrade_sockets_take(&u->sockets, s))
         fail(u, err_text(-ENOMEM));
 }

@@ -445,6 +445,8 @@ int worker_init(struct worker *w, unsigned index, const struct config *config,
     struct loop_options options = {
         .spin_us = config->spin_us, .gather_us = config->gather_us, .max_pipes = counts->max_pipes};
     int err = init(w, config, &options);
+    if (!err)
+        w->loop.poller.copied = &counts->copied;
     if (!err && counts->stats)
         count_in(w, stats_worker(counts->stats, index));
     return err;

@@ -142,6 +142,7 @@ describe("an upgrade", function()
       batch(p)
     end
     p:stop()
+    for _, each in ipairs(t.servers) do each:expect_exit(0) end
     local total = 0
     for n in p.err:gmatch "stopped: (%d+) connections" do total = total + n end
     assert.equal(served, total)

@@ -270,6 +270,24 @@ static void test_more_entries_than_fit_one_batch_are_all_served(void **state)
     }
 }
 
+static void test_a_closed_entry_hears_nothing_while_another_process_has_its_descriptor(void **state)
+{
+    (void)state;
+    static atomic_bool copied = true;
+    int fds[2];
+    make_pair(PAIR_UNIX, fds);
+    struct watched w = watch(fds[0]);
+    int copy = dup(fds[0]); /* as after fork() */
+    poller.copied = &copied;
+    assert_int_equal(poller_add_edge(&poller, &w.entry), 0);
+    poller_close(&w.entry);
+    send_all(fds[1], "a", 1);
+    assert_int_equal(poller_wait(&poller, 0, NULL, NULL), 0);
+    assert_int_equal(w.n_events, 0);
+    close(copy);
+    close(fds[1]);
+}
+
 static void test_what_cannot_be_watched_is_an_error(void **state)
 {
     (void)state;
@@ -297,6 +315,7 @@ int main(void)
         test(test_the_waker_is_called_before_the_callbacks_and_without_events_too),
         test(test_a_poller_is_readable_itself_when_an_entry_is_ready),
         test(test_more_entries_than_fit_one_batch_are_all_served),
+        test(test_a_closed_entry_hears_nothing_while_another_process_has_its_descriptor),
         test(test_what_cannot_be_watched_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

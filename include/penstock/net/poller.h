@@ -4,6 +4,8 @@
 #ifndef PENSTOCK_NET_POLLER_H
 #define PENSTOCK_NET_POLLER_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -19,11 +21,15 @@ enum {
  * memory of an entry must live until the batch is over (loop_defer). */
 struct poller_entry {
     void (*on_event)(struct poller_entry *entry, unsigned events);
-    int fd; /* -1 when closed or not open yet */
+    struct poller *poller; /* that it is registered with; NULL: none yet */
+    int fd;                /* -1 when closed or not open yet */
 };
 
 struct poller {
     int fd; /* readable when an entry is ready: fits into another loop */
+    /* Another process may have copies of the descriptors now, as after fork(): what is closed here
+     * goes on there, and with it what is registered. NULL: never. */
+    const atomic_bool *copied;
 };
 
 /* Returns 0 or a negative errno. */

@@ -23,6 +23,7 @@ struct server_counts {
     atomic_uint conns;   /* connections now */
     uint32_t max_conns;  /* 0: no limit */
     unsigned max_pipes;  /* of each worker */
+    atomic_bool copied;  /* another process may have copies of our descriptors: poller.copied */
     struct stats *stats; /* of the server; NULL: nobody asks for what is counted */
 };
 
