@@ -102,7 +102,8 @@ static uint64_t patience_ms(const struct ctl *c, const struct ctl_command *comma
     uint64_t chunk_ms = LUA_TIMEOUT_MS;
     if (c->max_wait_ms)
         return c->max_wait_ms;
-    if (command->print == ctl_print_reload || command->print == ctl_print_upgrade)
+    if (command->print == ctl_print_reload || command->print == ctl_print_upgrade ||
+        command->takes & CTL_TAKES_LISTENER)
         return CHANGE_PATIENCE_MS;
     if (!(command->takes & CTL_TAKES_LUA))
         return PATIENCE_MS;

@@ -9,6 +9,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -97,8 +100,8 @@ static void enter_sandbox(const struct config *config)
                  err_text(err));
 }
 
-/* Whatever a new process that has failed may have written or removed: our id is to be there. */
-static void on_stay(void *arg)
+/* Not earlier: signals for whoever the file names were meant for the process before. */
+static void on_main(void *arg)
 {
     char why[512];
     const struct config *config = arg;
@@ -106,25 +109,35 @@ static void on_stay(void *arg)
         log_warn("%s", why);
 }
 
+static int wait_for_go(const struct config *config, const struct load_args *args, char *why)
+{
+    if (!config->sandbox && prctl(PR_GET_SECCOMP) != 0)
+        log_warn("sandbox = false takes a restart: the filter of the process before holds on");
+    return handover_wait(args->handover, why, WHY_MAX);
+}
+
 /* All that may fail, before the first connection. */
 static int get_ready(const struct config *config, const struct load_args *args,
                      const struct privileges *user, char *why)
 {
-    int err = config->pid_file ? pid_file_write(config->pid_file, why, WHY_MAX) : 0;
+    int err = 0;
+    if (config->pid_file && args->handover)
+        err = pid_file_check(config->pid_file, why, WHY_MAX);
+    else if (config->pid_file)
+        err = pid_file_write(config->pid_file, why, WHY_MAX);
     if (!err)
         err = drop_privileges(config, user, why);
-    if (!err)
-        enter_sandbox(config);
-    if (!err && args->handover)
-        err = handover_wait(args->handover, why, WHY_MAX);
-    return err;
+    if (err)
+        return err;
+    enter_sandbox(config);
+    return args->handover ? wait_for_go(config, args, why) : 0;
 }
 
 static int run_server(struct config *config, struct load_args *args, struct server *server,
                       char *why)
 {
     struct server_origin origin = {
-        .path = args->program, .argv = args->argv, .on_stay = on_stay, .arg = config};
+        .path = args->program, .argv = args->argv, .on_main = on_main, .arg = config};
     struct version_loader loader = {load_version, args};
     server_set_origin(server, &origin);
     int err = server_run(server, &loader);
@@ -141,7 +154,7 @@ static enum exit_status run_bound(struct config *config, struct load_args *args,
         err = run_server(config, args, server, why);
     if (err)
         report(args, config, why);
-    if (config->pid_file)
+    if (config->pid_file && !server_is_replaced(server))
         pid_file_remove(config->pid_file);
     return err ? EXIT_FAILED : EXIT_DONE;
 }

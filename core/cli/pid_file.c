@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +23,15 @@ static int write_own_id(int fd)
     return ftruncate(fd, len) == 0 ? 0 : -errno;
 }
 
-int pid_file_write(const char *path, char *why, size_t why_cap)
+/* Opens it, and writes to it if `write` is true. */
+static int use(const char *path, bool write, char *why, size_t why_cap)
 {
-    int err;
+    int err = 0;
     /* O_NONBLOCK: a FIFO without a reader must not hold up the start. */
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
     if (fd < 0)
         err = -errno;
-    else
+    else if (write)
         err = write_own_id(fd);
     if (fd >= 0 && close(fd) != 0 && !err)
         err = -errno;
@@ -37,6 +39,16 @@ int pid_file_write(const char *path, char *why, size_t why_cap)
         snprintf(why, why_cap, "cannot write the pid file %s: %s", path,
                  err == -ELOOP ? "it is a symbolic link" : err_text(err));
     return err;
+}
+
+int pid_file_write(const char *path, char *why, size_t why_cap)
+{
+    return use(path, true, why, why_cap);
+}
+
+int pid_file_check(const char *path, char *why, size_t why_cap)
+{
+    return use(path, false, why, why_cap);
 }
 
 static long read_id(const char *path)

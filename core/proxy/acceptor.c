@@ -267,9 +267,6 @@ static bool has_backlog(const struct acceptor *a)
 
 static void close_socket(struct acceptor *a)
 {
-    timers_stop(&a->worker->loop.timers, &a->retry);
-    while (has_backlog(a) && !a->paused && accept_one(a))
-        ;
     stop(a);
     if (a->entry.fd >= 0) {
         /* Removed by hand: a UNIX listener's socket lives on in other workers, and with it what
@@ -280,16 +277,47 @@ static void close_socket(struct acceptor *a)
     }
 }
 
+/* False when clients may be left, for whom there is no room now. */
+static bool take_backlog(struct acceptor *a)
+{
+    while (has_backlog(a) && !a->paused && accept_one(a))
+        ;
+    return !has_backlog(a) || !a->paused;
+}
+
 void acceptor_close(struct acceptor *a)
 {
-    for (struct acceptor *each = a; each; each = each->also)
+    for (struct acceptor *each = a; each; each = each->also) {
+        take_backlog(each);
         close_socket(each);
+    }
     tell_drained(a);
 }
 
+static bool take_backlogs(struct acceptor *a)
+{
+    bool taken = true;
+    for (; a; a = a->also)
+        taken &= take_backlog(a);
+    return taken;
+}
+
+bool acceptor_try_close(struct acceptor *a)
+{
+    bool taken = take_backlogs(a);
+    if (taken)
+        acceptor_close(a);
+    return taken;
+}
+
+/* Others go, which makes room for those who wait; but not for ever. */
 static void on_grace_over(struct timer *timer)
 {
-    acceptor_close(container_of(timer, struct acceptor, grace));
+    struct acceptor *a = container_of(timer, struct acceptor, grace);
+    if (take_backlogs(a) || a->worker->loop.now_ms >= a->close_by_ms)
+        acceptor_close(a);
+    else
+        loop_timer(&a->worker->loop, &a->grace, RETRY_MS);
 }
 
 /* From here on the kernel drops what would begin a connection, and still finishes those begun: none
@@ -324,12 +352,13 @@ static bool refuse_new(struct acceptor *a)
     return drop_syns(a->entry.fd);
 }
 
-void acceptor_drain(struct acceptor *a, void (*on_drained)(struct acceptor *a, void *arg),
-                    void *arg)
+void acceptor_drain(struct acceptor *a, uint64_t patience_ms,
+                    void (*on_drained)(struct acceptor *a, void *arg), void *arg)
 {
     tell_drained(a); /* who had it drained before */
     a->on_drained = on_drained;
     a->drained_arg = arg;
+    a->close_by_ms = a->worker->loop.now_ms + patience_ms;
     bool refused = false;
     for (struct acceptor *each = a; each; each = each->also)
         refused |= refuse_new(each);
@@ -393,6 +422,13 @@ static int start_virtual(struct acceptor *a)
                        &a->entry, &a->port);
 }
 
+/* An adopted socket is changed only now: until here the process before might have gone on. */
+static int begin_to_listen(struct acceptor *a)
+{
+    listener_set_options(a->entry.fd, &a->config->socket, a->listener->address.sa.sa_family);
+    return listener_listen(a->entry.fd, &a->config->socket);
+}
+
 int acceptor_start(struct acceptor *a, struct generation *g, const struct config_listener *config)
 {
     int err = 0;
@@ -402,7 +438,9 @@ int acceptor_start(struct acceptor *a, struct generation *g, const struct config
         a->stats = worker_listener_stats(a->worker, acceptor_name(a));
         if (a->worker->loop.options.vnet)
             err = start_virtual(a);
-        else
+        else if (a->listener->adopted)
+            err = begin_to_listen(a);
+        if (!err && !a->worker->loop.options.vnet)
             err = poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
     }
     return err;
@@ -436,9 +474,10 @@ void acceptor_use(struct acceptor *a, struct generation *g, const struct config_
         use(a, g, config);
 }
 
-int acceptor_reopen(struct acceptor *a, int fd)
+int acceptor_reopen(struct acceptor *a, int fd, unsigned socket)
 {
     a->paused = false;
+    a->socket = socket;
     a->entry.fd = fd;
     int err = poller_add_level(&a->worker->loop.poller, &a->entry, POLLER_IN);
     if (err) {

@@ -53,10 +53,10 @@ int listener_listen(int fd, const struct config_socket *o)
     return listen(fd, (int)(o->backlog ? o->backlog : BACKLOG)) ? -errno : 0;
 }
 
-/* A bound, listening socket, or a negative errno. The first of a group binds alone, so that a port
- * which somebody else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to
- * the others of its group. */
-static int open_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o,
+/* A bound socket, or a negative errno. The first of a group binds alone, so that a port which
+ * somebody else shares by SO_REUSEPORT is "in use" as people expect; only then it opens up to the
+ * others of its group. */
+static int bind_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o,
                        bool first, bool group)
 {
     int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -69,11 +69,21 @@ static int open_socket(const struct sockaddr *sa, socklen_t len, const struct co
         goto fail;
     if (first && group)
         set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (listener_listen(fd, o))
-        goto fail;
     return fd;
 fail:;
     int err = -errno;
+    close(fd);
+    return err;
+}
+
+/* The same, listening. */
+static int open_socket(const struct sockaddr *sa, socklen_t len, const struct config_socket *o,
+                       bool first, bool group)
+{
+    int fd = bind_socket(sa, len, o, first, group);
+    int err = fd < 0 ? 0 : listener_listen(fd, o);
+    if (!err)
+        return fd;
     close(fd);
     return err;
 }
@@ -304,13 +314,14 @@ int listener_open(struct listener **out, const struct config_listener *config, u
     return 0;
 }
 
-/* Sockets for the workers that have none; who gets none shares one. */
+/* Sockets for the workers that have none; who gets none shares one. They do not listen yet: the
+ * kernel would give them clients of the process before, which goes on when this one fails. */
 static void open_further(struct listener *l, const struct config_listener *config)
 {
     if (l->n_fds < l->workers)
         set_int(l->fds[0], SOL_SOCKET, SO_REUSEPORT, 1);
     while (l->n_fds < l->workers) {
-        int fd = open_socket(&l->address.sa, addr_len(&l->address), &config->socket, false, true);
+        int fd = bind_socket(&l->address.sa, addr_len(&l->address), &config->socket, false, true);
         if (fd < 0) {
             log_warn("%s: %u workers share %u socket%s: %s", config->bind.text, l->workers,
                      l->n_fds, l->n_fds == 1 ? "" : "s", err_text(fd));
@@ -340,11 +351,10 @@ int listener_adopt(struct listener **out, const struct config_listener *config, 
         return -ENOMEM;
     }
     for (; l->n_fds < from->n; l->n_fds++) {
-        int fd = l->fds[l->n_fds] = from->fds[l->n_fds];
-        learn_address(l, fd);
-        listener_set_options(fd, &config->socket, l->address.sa.sa_family);
-        listener_listen(fd, &config->socket);
+        l->fds[l->n_fds] = from->fds[l->n_fds];
+        learn_address(l, l->fds[l->n_fds]);
     }
+    l->adopted = true;
     from->n = 0;
     int err = listener_prepare(l, config);
     if (err) {
@@ -392,9 +402,12 @@ void listener_unlink(struct listener *l)
 {
     struct stat st;
     /* A successor may have put its own there while we drained. */
-    if (l->path && !l->borrowed && lstat(l->path, &st) == 0 && st.st_ino == l->path_ino &&
+    if (l->borrowed)
+        return;
+    if (l->path && l->path_ino && lstat(l->path, &st) == 0 && st.st_ino == l->path_ino &&
         st.st_dev == l->path_dev)
         unlink(l->path);
+    l->path_ino = 0; /* another file may get the same number */
 }
 
 void listener_own(struct listener *l)

@@ -173,6 +173,8 @@ void server_drain(struct server *s)
         end_now(s);
         return;
     }
+    for (size_t i = 0; i < s->listeners.n; i++) /* nobody comes to a queue that is about to close */
+        listener_unlink(s->listeners.items[i]);
     uv_timer_start(&s->drain, on_drain_over, s->version.config->drain_ms, 0);
     command_all(s, WORKER_DRAIN);
     server_tell_status(s);

@@ -19,6 +19,7 @@ struct step {
     struct server_drain *drain;
     struct listener *listener; /* one reference */
     int fd;                    /* to accept from; -1: accept no more */
+    unsigned socket;           /* its number */
 };
 
 /* Draining all listeners of a name, or opening them again. */
@@ -27,8 +28,9 @@ struct server_drain {
     struct server *server;
     struct server_waiter *waiter; /* outlives all that is under way while the server runs */
     bool up;
-    uint64_t until_ms; /* connections end by then; 0: they may stay */
-    atomic_uint left;  /* steps that are not done */
+    uint64_t patience_ms; /* with clients for whom there is no room */
+    uint64_t until_ms;    /* connections end by then; 0: they may stay */
+    atomic_uint left;     /* steps that are not done */
     size_t n;
     struct step steps[];
 };
@@ -44,9 +46,9 @@ static struct acceptor *find_acceptor(struct worker *w, const struct listener *l
     return NULL; /* a reload has removed it, or the worker has ended */
 }
 
-static void open_again(struct acceptor *a, int fd)
+static void open_again(struct acceptor *a, const struct step *step)
 {
-    int err = acceptor_reopen(a, fd);
+    int err = acceptor_reopen(a, step->fd, step->socket);
     if (err)
         log_error("%s: cannot accept: %s", a->listener->text, err_text(err));
 }
@@ -86,11 +88,11 @@ static void run_step(struct worker_task *task, struct worker *w)
     if (w)
         tell_conns(w, step);
     if (a && !step->drain->up) {
-        acceptor_drain(a, on_acceptor_drained, step);
+        acceptor_drain(a, step->drain->patience_ms, on_acceptor_drained, step);
         return;
     }
     if (a && step->fd >= 0)
-        open_again(a, step->fd);
+        open_again(a, step);
     else if (step->fd >= 0)
         close(step->fd);
     end_step(step);
@@ -131,6 +133,8 @@ static int add_steps(struct server_drain *d, struct listener *l)
             return fd;
         struct step *step = &d->steps[d->n++];
         *step = (struct step){.drain = d, .listener = listener_hold(l), .fd = fd};
+        if (fd >= 0)
+            step->socket = i % l->n_fds;
         list_init(&step->task.node);
         step->task.run = run_step;
     }
@@ -241,6 +245,7 @@ static void begin(struct server *s, const char *name, const struct server_drain 
     }
     *d = *order;
     d->server = s;
+    d->patience_ms = s->version.config->drain_ms;
     list_init(&d->node);
     int err = prepare(d, name, why, sizeof why);
     if (err) {

@@ -181,6 +181,8 @@ void server_reload(struct server *s, const char *by)
         log_warn("%s: not while stopping", by);
         return;
     }
+    if (s->upgrade)
+        log_info("%s: waits for the end of the upgrade", by);
     s->wanted++;
     s->wanted_by = by;
     server_reload_wanted(s);

@@ -7,6 +7,11 @@ void server_set_origin(struct server *s, const struct server_origin *origin)
     s->origin = origin;
 }
 
+bool server_is_replaced(const struct server *s)
+{
+    return s->replaced;
+}
+
 void server_set_handover(struct server *s, struct handover *h)
 {
     s->handover = h;
@@ -32,6 +37,8 @@ static void on_main(uv_poll_t *poll, int status, int events)
     handover_end(s->handover);
     s->handover = NULL;
     s->quiet = false;
+    if (s->order == WORKER_SERVE && s->origin && s->origin->on_main)
+        s->origin->on_main(s->origin->arg);
     server_notify(s, s->order == WORKER_SERVE ? "READY=1" : "STOPPING=1");
     server_tell_status(s);
 }

@@ -26,8 +26,9 @@
 #include "upgrade_sockets.h"
 
 enum {
-    REAP_MS = 20,    /* between looks whether it has ended */
-    REAP_LOOKS = 250 /* then it is ended */
+    REAP_MS = 20,     /* between looks whether it has ended */
+    REAP_LOOKS = 250, /* then it is ended */
+    KILL_MS = 5000    /* more than the time that its clients have to end */
 };
 
 enum stage { WAITING, TAKING, STARTING, GOING, FAILED };
@@ -88,13 +89,10 @@ static void tell(struct upgrade *u, int err, const char *why)
 
 static void report(struct upgrade *u, const char *why)
 {
-    const struct server_origin *origin = u->server->origin;
     if (u->reported)
         return;
     u->reported = true;
     log_error("%s: this process goes on: %s", u->by, why);
-    if (origin->on_stay)
-        origin->on_stay(origin->arg);
     tell(u, -ECANCELED, why);
 }
 
@@ -166,6 +164,8 @@ static void fail(struct upgrade *u, const char *why)
     go_on(s);
 }
 
+static void on_time(uv_timer_t *timer);
+
 static void give_up(struct upgrade *u)
 {
     char why[128], time[32];
@@ -181,6 +181,8 @@ static void give_up(struct upgrade *u)
     if (u->stage == GOING)
         report(u, why);
     note_failure(u, why);
+    uv_timer_start(&u->server->upgrading, on_time, u->server->version.config->drain_ms + KILL_MS,
+                   0);
 }
 
 static void on_time(uv_timer_t *timer)
@@ -370,7 +372,9 @@ static int start(struct upgrade *u)
 static void start_or_fail(struct upgrade *u)
 {
     char why[256];
-    int err = upgrade_sockets_add_guest(&u->sockets);
+    int err = atomic_load(&u->sockets.err);
+    if (!err)
+        err = upgrade_sockets_add_guest(&u->sockets);
     if (!err)
         err = start(u);
     if (!err)

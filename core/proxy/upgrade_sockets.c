@@ -30,8 +30,12 @@ static void copy_sockets(struct upgrade_sockets *u, const struct acceptor *a, si
 {
     for (; a; a = a->also) {
         bool shared = a->socket != worker && a->socket < a->listener->workers;
-        if (a->entry.fd >= 0 && !shared)
-            u->items[u->first[listener] + a->socket].fd = fcntl(a->entry.fd, F_DUPFD_CLOEXEC, 3);
+        if (a->entry.fd < 0 || shared)
+            continue;
+        int fd = fcntl(a->entry.fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+            atomic_store(&u->err, -errno);
+        u->items[u->first[listener] + a->socket].fd = fd;
     }
 }
 

@@ -16,6 +16,7 @@ struct upgrade_sockets {
     struct server *server;
     struct socket_take *takes; /* one a worker */
     atomic_uint n_busy;        /* workers that have not given theirs yet; they know this record */
+    atomic_int err;            /* of a copy that could not be made: a socket would be lost */
     struct socket_out *items;  /* listener by listener, those of a guest last */
     size_t n;
     size_t *first; /* of each listener, among them; SIZE_MAX: it goes over by its number */

@@ -12,6 +12,8 @@
 #include "penstock/proxy/config.h"
 #include "penstock/proxy/conn.h"
 
+enum { ROOM_MS = 5000 }; /* a reload waits so long for clients of a removed listener at its limit */
+
 /* --- generations
  * ------------------------------------------------------------------------------------------- */
 
@@ -69,20 +71,21 @@ static void end_conns(struct worker *w, const struct generation *only, const cha
     }
 }
 
-/* The oldest of those with policies, when there are more than there may be: each keeps a VM. One of
- * a configuration alone costs next to nothing. */
-static const struct generation *one_too_many(const struct worker *w)
+/* Each version with policies keeps a VM: of more than there may be the connections are ended. One
+ * of a configuration alone costs next to nothing. */
+static void end_surplus(struct worker *w)
 {
-    const struct generation *oldest = NULL;
-    unsigned n = 0;
-    list_for_each (node, tmp, &w->generations) {
+    uint32_t n = 0, max = worker_generation(w)->config->max_versions;
+    list_for_each (node, tmp, &w->generations) { /* the newest first */
         const struct generation *g = container_of(node, struct generation, node);
-        if (!g->policies)
+        n += g->policies != NULL;
+        if (!g->policies || n <= max || !g->n_conns)
             continue;
-        oldest = g;
-        n++;
+        log_warn("version %u has been replaced %u times (--max-versions): ending its %zu "
+                 "connection%s",
+                 g->number, n - 1, g->n_conns, g->n_conns == 1 ? "" : "s");
+        end_conns(w, g, "reload");
     }
-    return n > worker_generation(w)->config->max_versions ? oldest : NULL;
 }
 
 /* The generation before the newest gets no more connections, but those that its leaving acceptors
@@ -95,13 +98,7 @@ static void retire_previous(struct worker *w)
     struct generation *previous = container_of(node, struct generation, node);
     retire(previous, true);
     remove_if_over(w, previous);
-    const struct generation *oldest = one_too_many(w);
-    if (!oldest)
-        return;
-    log_warn("version %u has been replaced %u times (--max-versions): ending its %zu connection%s",
-             oldest->number, worker_generation(w)->config->max_versions, oldest->n_conns,
-             oldest->n_conns == 1 ? "" : "s");
-    end_conns(w, oldest, "reload");
+    end_surplus(w);
 }
 
 /* --- changes
@@ -147,6 +144,8 @@ static void keep_acceptors(struct worker *w, struct worker_change *change, size_
     }
 }
 
+static void stop_if_done(struct worker *w);
+
 /* The change is in force; is it done? */
 static void end_change(struct worker *w)
 {
@@ -166,6 +165,7 @@ static void on_left(struct acceptor *a, void *arg)
     g->n_leaving--;
     remove_if_over(w, g);
     end_change(w);
+    stop_if_done(w);
 }
 
 /* Their last clients belong to the old generation. */
@@ -178,7 +178,7 @@ static void drain_removed(struct worker *w)
         w->acceptors[i] = NULL;
         list_push(&w->leaving, &a->node);
         a->generation->n_leaving++;
-        acceptor_drain(a, on_left, w);
+        acceptor_drain(a, ROOM_MS, on_left, w);
     }
 }
 
@@ -193,8 +193,6 @@ static void start_or_use(struct acceptor *a, struct generation *g, size_t i, boo
     if (err)
         log_error("%s: cannot accept: %s", a->listener->text, err_text(err));
 }
-
-static void stop_if_done(struct worker *w);
 
 static void on_idle_task(struct loop_task *task)
 {
@@ -325,16 +323,42 @@ static bool has_busy_generation(const struct worker *w)
 static void stop_if_done(struct worker *w)
 {
     bool may_wait = w->obeyed < WORKER_END;
-    if (w->obeyed >= WORKER_DRAIN && w->n_conns == 0 && !(may_wait && has_busy_generation(w)))
+    if (w->obeyed >= WORKER_DRAIN && w->n_conns == 0 && w->n_finishing == 0 &&
+        list_is_empty(&w->leaving) && !(may_wait && has_busy_generation(w)))
         loop_stop(&w->loop);
 }
 
-static void drain(struct worker *w)
+static void on_finished(struct acceptor *a, void *arg)
+{
+    struct worker *w = arg;
+    (void)a;
+    w->n_finishing--;
+    stop_if_done(w);
+}
+
+/* Clients for whom there is no room yet are served as others go, until the end of the drain. */
+static void finish(struct worker *w, struct acceptor *a)
+{
+    if (acceptor_try_close(a))
+        return;
+    w->n_finishing++;
+    acceptor_drain(a, UINT32_MAX, on_finished, w);
+}
+
+static void close_acceptors(struct worker *w)
 {
     for (size_t i = 0; i < w->n_acceptors; i++)
         acceptor_close(w->acceptors[i]);
     list_for_each (node, tmp, &w->leaving)
         acceptor_close(container_of(node, struct acceptor, node));
+}
+
+static void drain(struct worker *w)
+{
+    for (size_t i = 0; i < w->n_acceptors; i++)
+        finish(w, w->acceptors[i]);
+    list_for_each (node, tmp, &w->leaving)
+        acceptor_try_close(container_of(node, struct acceptor, node));
     if (!list_is_empty(&w->generations))
         retire(worker_generation(w), false);
 }
@@ -349,8 +373,10 @@ static void on_wake(uv_async_t *handle)
     if (order >= WORKER_DRAIN && w->obeyed < WORKER_DRAIN)
         drain(w);
     w->obeyed = order;
-    if (order == WORKER_END)
+    if (order == WORKER_END) {
+        close_acceptors(w);
         worker_end_conns(w);
+    }
     stop_if_done(w);
 }
 

@@ -130,6 +130,28 @@ describe("a listener that is drained", function()
     t:pair(p.addresses[2], server)
   end)
 
+  case("serves those, too, who wait at a limit, as others go", function(t)
+    local server = t:listen()
+    local p, at = start(t, listener("db", "127.0.0.1:0", server):gsub(" }\n", ", limits = { conns = 1 } }\n"))
+    local first, upstream = t:pair(p, server)
+    local waiting = {}
+    for i = 1, 3 do waiting[i] = t:connect(p):send("number " .. i) end
+    local drain = admin.start(t, at, "/v1/listeners/db/drain", { method = "POST" })
+    p:log "db: drained"
+    first:close()
+    upstream:close()
+    for _ = 1, 3 do
+      upstream = t:accept(server)
+      local i = tonumber(upstream:read(8):match "%d")
+      upstream:send "served"
+      waiting[i]:expect "served"
+      waiting[i]:close()
+      upstream:close()
+    end
+    assert.equal(200, (admin.finish(drain)))
+    assert.equal("ECONNREFUSED", select(2, net.try_connect(p.address)))
+  end)
+
   case("must exist, and its time be a time", function(t)
     local server = t:listen()
     local _, at = start(t, listener("db", "127.0.0.1:0", server))

@@ -302,6 +302,24 @@ describe("reload by HUP:", function()
     end
   end)
 
+  case("fewer of them once --max-versions is lower", function(t)
+    local server = t:listen()
+    local p = t:penstock { "run", write(t, 'ps.options { max_versions = 8 }\n' ..
+      'ps.listen { bind = "127.0.0.1:0", to = "%s", policy = { close = function() end } }', server.address) }
+    local clients = {}
+    for n = 1, 5 do
+      clients[n] = { t:expect_echo(p, server) }
+      reload(p)
+    end
+    write(t, 'ps.options { max_versions = 2 }\n' ..
+      'ps.listen { bind = "127.0.0.1:0", to = "%s", policy = { close = function() end } }', server.address)
+    reload(p)
+    for n = 1, 4 do clients[n][1]:expect_reset() end
+    clients[5][1]:send "still"
+    clients[5][2]:expect "still"
+    t:expect_echo(p, server)
+  end)
+
   case("200 reloads under churn lose no connection and leak nothing", function(t)
     local server = t:listen()
     local p = t:penstock { "--workers", "2", "--access-log", "off", "run", version(t, "x", server) }

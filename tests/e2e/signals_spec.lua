@@ -35,6 +35,47 @@ describe("TERM and INT:", function()
     end)
   end
 
+  for _, limit in ipairs { "--max-conns", "--max-conns-listener" } do
+    case("clients that wait at " .. limit .. " are served as others go", function(t)
+      local server = t:listen()
+      local p = t:penstock { "--workers", "2", "--drain-timeout", "1h", limit, "2", "127.0.0.1:0", server.address }
+      local open, waiting = {}, {}
+      for i = 1, 2 do open[i] = { t:pair(p, server) } end
+      for i = 1, 6 do waiting[i] = t:connect(p):send("number " .. i) end
+      p:log "reached"
+      p:signal "TERM"
+      p:log "TERM: no new connections"
+      for i = 1, 2 do
+        open[i][1]:close()
+        open[i][2]:close()
+      end
+      for _ = 1, 6 do
+        local upstream = t:accept(server)
+        local i = tonumber(upstream:read(8):match "%d")
+        upstream:send "served"
+        waiting[i]:expect "served"
+        waiting[i]:close()
+        upstream:close()
+      end
+      p:expect_exit(0)
+      assert.matches("stopped: 8 connections served", p.err)
+    end)
+  end
+
+  case("at its end clients that still wait at a limit are cut, and it ends", function(t)
+    local server = t:listen()
+    local p = t:penstock { "--drain-timeout", "1h", "--max-conns", "1", "127.0.0.1:0", server.address }
+    local first = t:pair(p, server)
+    local waiting = t:connect(p):send "ping"
+    p:log "reached"
+    p:signal "TERM"
+    p:log "TERM: no new connections"
+    p:signal "TERM"
+    first:expect_reset()
+    waiting:expect_reset()
+    p:expect_exit(0)
+  end)
+
   case("clients that were in the backlog when it came are served", function(t)
     local server = t:listen()
     local p = t:penstock { "127.0.0.1:0", server.address }

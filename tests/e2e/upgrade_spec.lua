@@ -3,6 +3,7 @@ local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
 local service = require "tests.e2e.support.service"
 local tls = require "tests.e2e.support.tls"
+local peers = require "tests.e2e.support.peers"
 local lfs = require "lfs"
 local case, sys = e2e.case, e2e.sys
 
@@ -194,10 +195,20 @@ describe("an upgrade", function()
     local gone, added = "unix:" .. t:folder() .. "/gone", "unix:" .. t:folder() .. "/added"
     local p = t:penstock { "run", listen("127.0.0.1:0", gone, "127.0.0.1:0") }
     local first, second = p.addresses[1], p.addresses[3]
+    local client, upstream = t:expect_echo(p, server)
     listen("127.0.0.1:0", "127.0.0.1:0", added)
     local q = t:upgrade(p)
     assert.same({ first, second, added }, q.addresses)
+    assert.is_nil(lfs.attributes(t:folder() .. "/gone")) -- not only when the last connection ends
+    listen("127.0.0.1:0", gone, "127.0.0.1:0", added)
+    q:signal "HUP"
+    q:log "version 2 is in force"
+    finish(client, upstream)
     p:expect_exit(0)
+    finish(t:expect_echo({ address = gone }, server)) -- whose file may have the same number
+    listen("127.0.0.1:0", "127.0.0.1:0", added)
+    q:signal "HUP"
+    q:log "version 3 is in force"
     for _, address in ipairs(q.addresses) do finish(t:expect_echo({ address = address }, server)) end
     assert.is_nil(t:try_connect(gone))
     assert.is_nil(lfs.attributes(t:folder() .. "/gone"))
@@ -474,24 +485,45 @@ describe("an upgrade that fails leaves the old process as it was", function()
     finish(t:expect_echo(q, server))
   end)
 
-  case("when the new process is killed after it has written the pid file", function(t)
+  case("when the new process is killed while it waits for its turn: nothing of it was to be seen", function(t)
     t:expect_error "this process goes on: the new process was ended by signal 9"
     local server = t:listen()
-    local pid_file = t:folder() .. "/pid"
-    local p = t:penstock { "--unsafe-lua", "--pid-file", pid_file, "run", gated(t, [[
-      ps.listen { bind = "127.0.0.1:0", to = %q }]], server.address) }
+    local pid_file, at = t:folder() .. "/pid", t:folder() .. "/admin"
+    local p = t:start { "--unsafe-lua", "--pid-file", pid_file, "run", gated(t, [[
+      ps.options { workers = 1 }
+      ps.listen { bind = "127.0.0.1:0", to = %q, backlog = 100 }]], server.address) }
+    p.address = p:log "listening on (%S+)"
+    p.port = p.address:match ":(%d+)"
+    p:log "room for"
+    local function listening()
+      local list = {}
+      for queue in peers.run(t, { "ss", "-ltnH", "sport = :" .. p.port }):gmatch "LISTEN%s+%d+%s+(%d+)" do
+        list[#list + 1] = tonumber(queue)
+      end
+      return list
+    end
+    gated(t, [[
+      ps.options { workers = 4, admin = "unix:%s" }
+      ps.listen { bind = "127.0.0.1:0", to = %q, backlog = 7 }]], at, server.address)
     t:file("hold", "")
     p:signal "USR2"
     local pid = tonumber(p:log "USR2: starting %S+ as process (%d+)")
     wait_for_file(t, "loading")
     p:freeze() -- so that it does not let the new one accept
     t:file("gate", "")
-    assert.is_truthy(sys.wait_until(function() return sys.read_file(pid_file) == ("%d\n"):format(pid) end))
+    wait_for_file(t, "admin") -- which is opened when all listeners are
+    assert.same({ 100 }, listening())
+    assert.equal(("%d\n"):format(p.pid), sys.read_file(pid_file))
     sys.C.kill(pid, 9)
     p:thaw()
     p:log "this process goes on: the new process was (ended) by signal 9"
     assert.equal(("%d\n"):format(p.pid), sys.read_file(pid_file))
+    assert.same({ 100 }, listening())
     finish(t:expect_echo(p, server))
+    os.remove(at)
+    local q = t:upgrade(p)
+    assert.same({ 7, 7, 7, 7 }, listening())
+    finish(t:expect_echo(q, server))
   end)
 end)
 

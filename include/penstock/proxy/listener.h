@@ -40,7 +40,8 @@ struct listener {
     char *path;   /* a UNIX socket that we made: removed at the end, while it is still this one */
     dev_t path_dev;
     ino_t path_ino;
-    bool borrowed;           /* the process before may go on yet: the file is its */
+    bool adopted;  /* its sockets get their options, and listen, when they are accepted from */
+    bool borrowed; /* the process before may go on yet: the file is its */
     atomic_bool handed_over; /* another process accepts from these sockets */
 };
 
@@ -85,7 +86,8 @@ int listener_reopen(struct listener *l, const struct config_listener *config, un
 /* A descriptor of its own for worker `index`, or of the socket of that number where there are more
  * of them, or a negative errno. */
 int listener_copy_socket(const struct listener *l, unsigned index);
-/* No connection will come any more: removes the file of a UNIX socket. On the main thread. */
+/* No connection is to come any more: removes the file of a UNIX socket, while that is open. On the
+ * main thread. */
 void listener_unlink(struct listener *l);
 /* An adopted one is this process's own from now on: until then listener_unlink() leaves its file.
  * On the main thread. */

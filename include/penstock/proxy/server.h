@@ -33,16 +33,17 @@ int server_bind(struct server *s, char *why, size_t why_cap);
  * present one stays in force when that fails. */
 int server_run(struct server *s, const struct version_loader *loader);
 
-/* How this process was started, for its successor, and what is to be done when it stays. */
+/* How this process was started, for its successor, and what is to be done when it is one. */
 struct server_origin {
     const char *path; /* of the program; NULL: not known */
     char *const *argv;
-    void (*on_stay)(void *arg); /* an upgrade has failed, and the new process may have touched what
-                                   this one owns; NULL: nothing */
+    void (*on_main)(void *arg); /* it has taken over from the process before; NULL: nothing */
     void *arg;
 };
 /* Before server_run(), which otherwise upgrades nothing. `origin` outlives the server. */
 void server_set_origin(struct server *s, const struct server_origin *origin);
+/* Has another process taken over from this one? */
+bool server_is_replaced(const struct server *s);
 /* This process takes over from another; before server_bind(). `h` outlives the server. */
 void server_set_handover(struct server *s, struct handover *h);
 

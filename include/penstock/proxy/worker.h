@@ -77,8 +77,9 @@ struct worker {
     struct list generations;     /* newest first; at least one while it serves */
     struct acceptor **acceptors; /* one a listener of the newest generation */
     size_t n_acceptors;
-    struct list leaving; /* acceptors of listeners that the newest generation has no more */
-    bool changing;       /* a change is in force, and done once those have left */
+    unsigned n_finishing; /* acceptors that take their last clients: it stops */
+    struct list leaving;  /* acceptors of listeners that the newest generation has no more */
+    bool changing;        /* a change is in force, and done once those have left */
     struct list conns; /* every connection with memory, closed ones with a waiting hook included */
     size_t n_conns;
     uv_mutex_t lock;
