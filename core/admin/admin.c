@@ -5,7 +5,6 @@
 #include "admin_priv.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +59,6 @@ static struct request *request_new(struct admin *a, struct MHD_Connection *http,
         return NULL;
     r->admin = a;
     r->http = http;
-    list_init(&r->wait);
     client->request = r;
     check_access(r);
     if (!r->status)
@@ -151,6 +149,7 @@ static void on_request_over(void *arg, struct MHD_Connection *http, void **memor
     if (!r)
         return;
     client_of(http)->request = NULL;
+    pending_leave(r);
     buf_deinit(&r->body);
     buf_deinit(&r->out);
     request_free_memory(r);
@@ -193,33 +192,6 @@ void request_fail(struct request *r, unsigned status, const char *fmt, ...)
     request_answer_json(r, status, &j);
 }
 
-struct server_waiter *request_wait(struct request *r,
-                                   void (*done)(struct server_waiter *waiter, int err,
-                                                unsigned version, const char *why))
-{
-    r->waiter.done = done;
-    list_init(&r->waiter.node);
-    list_push(&r->admin->waits, &r->wait);
-    return &r->waiter;
-}
-
-struct request *request_waited(struct server_waiter *waiter)
-{
-    struct request *r = container_of(waiter, struct request, waiter);
-    list_remove(&r->wait);
-    list_remove(&waiter->node);
-    return r;
-}
-
-void request_cancel_waits(struct admin *a)
-{
-    list_for_each (node, tmp, &a->waits) {
-        struct request *r = container_of(node, struct request, wait);
-        request_waited(&r->waiter);
-        request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
-    }
-}
-
 /* --- clients
  * ---------------------------------------------------------------------------------------------- */
 
@@ -259,25 +231,15 @@ static int socket_of(const struct client *c)
     return MHD_get_connection_info(c->http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-/* microhttpd does not look at one that is suspended. */
-static void look_at_waiting(const struct client *c)
-{
-    struct request *r = c->request;
-    struct pollfd p = {.fd = socket_of(c), .events = POLLRDHUP};
-    if (!r->gone || poll(&p, 1, 0) != 1)
-        return;
-    r->gone(r);
-    r->gone = NULL;
-}
-
-/* Late ones are cut; microhttpd sees the end of the socket and does the rest. */
+/* Late ones are cut; microhttpd sees the end of the socket and does the rest. It does not look at
+ * those that are suspended. */
 static void look_at_clients(struct admin *a)
 {
     uint64_t now = now_ms();
     list_for_each (node, tmp, &a->clients) {
         const struct client *c = container_of(node, struct client, node);
         if (c->request && c->request->waiting)
-            look_at_waiting(c);
+            pending_look(c->request, socket_of(c));
         else if (now >= c->deadline_ms)
             shutdown(socket_of(c), SHUT_RDWR);
     }

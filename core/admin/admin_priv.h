@@ -20,6 +20,9 @@ enum {
     ADMIN_BODY_MAX = 63,            /* bytes of a body, of routes that do not say: a word */
     ADMIN_REQUEST_MS = 10000,       /* from a connection to its whole request */
     ADMIN_ANSWER_MS = 30000,        /* from the answer to its end */
+    ADMIN_PENDING_MAX =
+        16, /* questions that workers have not answered; leaves clients for others */
+    ADMIN_WORKERS_MS = 8000, /* workers have to answer; less than `penstock ctl` waits */
 };
 
 /* microhttpd's names for these two change from version to version. */
@@ -51,7 +54,8 @@ struct admin {
     unsigned n_rating;   /* of them, those that measure rates */
     struct list drains;  /* struct drain, of workers */
     struct list prompts; /* struct lua_query, of workers */
-    struct list waits;   /* struct request, that wait for the server */
+    struct list waits;   /* struct wait, for the server */
+    unsigned n_pending;
 };
 
 /* Bytes of a client, decoded; a zero follows. */
@@ -76,13 +80,11 @@ struct request {
     uint64_t id;               /* in the path: {id} */
     struct text names[2];      /* in the path: what else stands in braces, in that order */
     struct request_memory *memory;
-    struct buf body;                 /* once it is whole, a zero that does not count is behind it */
-    bool waiting;                    /* suspended until request_answer() */
-    void (*gone)(struct request *r); /* its client has hung up while it waits; NULL: never mind */
-    bool queued;                     /* the answer is microhttpd's */
-    struct list wait;                /* in admin->waits */
-    struct server_waiter waiter;
-    unsigned status; /* of the answer; 0: none yet */
+    struct buf body;         /* once it is whole, a zero that does not count is behind it */
+    bool waiting;            /* suspended until request_answer() */
+    struct pending *pending; /* what it waits for; NULL: nothing */
+    bool queued;             /* the answer is microhttpd's */
+    unsigned status;         /* of the answer; 0: none yet */
     const char *type;
     const char *allow; /* status 405: the methods that would do */
     struct buf out;
@@ -127,11 +129,30 @@ bool request_arguments(struct request *r, const struct argument *arguments, size
 int argument_over(void *arg, const struct text *value);
 #define ARGUMENT_OVER "a time up to a day: 30, 500ms, 5m or 1h"
 
-/* The answer comes from done() of the waiter that it returns, which request_waited() makes a
- * request again. */
+/* What a request waits for; embedded in its owner, zeroed. */
+struct pending {
+    struct admin *admin;
+    struct request *request; /* NULL: nobody waits any more, and the answer is thrown away */
+    uint64_t deadline_ms;    /* 0: none */
+    /* The number of a worker that has not answered, or -1. NULL: never mind. */
+    int (*silent)(const struct pending *p);
+    void (*left)(struct pending *p); /* nobody waits any more; NULL: never mind */
+};
+/* `r` waits for it, at most patience_ms (0: for ever). False when it has failed `r`: too many do.
+ */
+bool pending_begin(struct pending *p, struct request *r, uint64_t patience_ms);
+/* It is over. Returns who waits for the answer, or NULL. */
+struct request *pending_end(struct pending *p);
+/* `r` does not wait any more for what it may have waited for. */
+void pending_leave(struct request *r);
+/* Ends the waiting of `r`, whose socket is `fd`, when its client has hung up or it is too late. */
+void pending_look(struct request *r, int fd);
+
+/* The answer comes from done() of the waiter that it returns; NULL when it has failed `r`. done()
+ * calls request_waited(), which frees the waiter and returns who waits for the answer, or NULL. */
 struct server_waiter *request_wait(struct request *r,
                                    void (*done)(struct server_waiter *waiter, int err,
-                                                unsigned version, const char *why));
+                                                unsigned number, const char *why));
 struct request *request_waited(struct server_waiter *waiter);
 /* It stops: those that still wait are told so. */
 void request_cancel_waits(struct admin *a);

@@ -52,12 +52,12 @@ struct part {
     uint64_t killed;
     bool more;   /* there are others behind these */
     bool failed; /* out of memory */
+    atomic_bool done;
 };
 
 struct query {
     struct list node; /* in admin->queries */
-    struct admin *admin;
-    struct request *request;
+    struct pending pending;
     struct filter filter;
     uint64_t limit;
     bool kill, all, filters_age;
@@ -145,7 +145,7 @@ static void run_part(struct worker_task *task, struct worker *w)
 {
     struct part *p = container_of(task, struct part, task);
     struct query *q = p->query;
-    struct admin *a = q->admin; /* outlives all workers, as the query does not */
+    struct admin *a = q->pending.admin; /* outlives all workers, as the query does not */
     bool noting = q->state == NOTING;
     if (w && !noting && q->kill && !kill_some(p, w)) {
         worker_post(w, task); /* after those whose turn it is */
@@ -155,6 +155,7 @@ static void run_part(struct worker_task *task, struct worker *w)
         rates_note(w);
     else if (w && !q->kill)
         look(p, w);
+    p->done = true;
     if (atomic_fetch_sub(&q->left, 1) == 1)
         uv_async_send(&a->answered);
 }
@@ -274,6 +275,17 @@ static const struct argument killing[] = {
 /* --- on the main thread
  * ---------------------------------------------------------------------------------------------- */
 
+static int find_silent(const struct pending *pending)
+{
+    const struct query *q = container_of(pending, struct query, pending);
+    if (q->state != ASKED && q->state != NOTING)
+        return -1;
+    for (unsigned i = 0; i < q->n_parts; i++)
+        if (!q->parts[i].done)
+            return (int)i;
+    return -1;
+}
+
 /* NULL when it was refused. */
 static struct query *new_query(struct request *r, bool kill)
 {
@@ -284,7 +296,7 @@ static struct query *new_query(struct request *r, bool kill)
         request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
         return NULL;
     }
-    *q = (struct query){.admin = r->admin, .request = r, .limit = PAGE, .kill = kill};
+    *q = (struct query){.pending = {.silent = find_silent}, .limit = PAGE, .kill = kill};
     q->filter.until = kill ? s.served : UINT64_MAX;
     q->n_parts = s.workers;
     list_push(&r->admin->queries, &q->node);
@@ -298,9 +310,10 @@ static void ask(struct query *q, int state)
     q->left = n;
     for (unsigned i = 0; i < n; i++) {
         q->parts[i].query = q;
+        q->parts[i].done = false;
         q->parts[i].task.run = run_part;
         list_init(&q->parts[i].task.node);
-        worker_post(server_worker(q->admin->server, i), &q->parts[i].task);
+        worker_post(server_worker(q->pending.admin->server, i), &q->parts[i].task);
     }
 }
 
@@ -308,11 +321,11 @@ static void ask(struct query *q, int state)
  * counts on the old. */
 static void begin_rates(struct query *q)
 {
-    if (q->admin->n_rating) {
+    if (q->pending.admin->n_rating) {
         q->state = QUEUED;
         return;
     }
-    q->admin->n_rating++;
+    q->pending.admin->n_rating++;
     ask(q, NOTING);
 }
 
@@ -332,7 +345,7 @@ static void begin_queued(struct admin *a)
 /* The notes are made. */
 static void pause_query(struct query *q)
 {
-    struct admin *a = q->admin;
+    struct admin *a = q->pending.admin;
     q->state = PAUSED;
     q->due_ns = clock_now_ns() + RATES_MS * UINT64_C(1000000);
     if (!uv_is_active((uv_handle_t *)&a->pause))
@@ -367,7 +380,7 @@ static void start(struct request *r, bool kill)
                      "which ones? listener, client, tag, min_age, min_rate, or all=true");
         good = false;
     }
-    if (!good)
+    if (!good || !pending_begin(&q->pending, r, ADMIN_WORKERS_MS))
         free_query(q);
     else if (q->rates)
         begin_rates(q);
@@ -391,7 +404,10 @@ void conns_kill_one(struct request *r)
     if (!q)
         return;
     q->filter.id = r->id;
-    ask(q, ASKED);
+    if (pending_begin(&q->pending, r, ADMIN_WORKERS_MS))
+        ask(q, ASKED);
+    else
+        free_query(q);
 }
 
 /* The part whose next connection has the least id; NULL when there is none, or when one that is at
@@ -448,7 +464,7 @@ static void write_list(struct query *q, struct json *j, size_t *at)
     json_end_object(j);
 }
 
-static void answer_list(struct query *q)
+static void answer_list(struct query *q, struct request *r)
 {
     struct json j;
     size_t *at = calloc(q->n_parts, sizeof *at);
@@ -456,46 +472,48 @@ static void answer_list(struct query *q)
     for (unsigned i = 0; i < q->n_parts; i++)
         failed |= q->parts[i].failed;
     if (failed || !at) {
-        request_fail(q->request, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
+        request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
     } else {
-        json_init(&j, &q->request->out);
+        json_init(&j, &r->out);
         write_list(q, &j, at);
-        request_answer_json(q->request, MHD_HTTP_OK, &j);
+        request_answer_json(r, MHD_HTTP_OK, &j);
     }
     free(at);
 }
 
-static void answer_kill(struct query *q)
+static void answer_kill(struct query *q, struct request *r)
 {
     struct json j;
     uint64_t killed = 0;
     for (unsigned i = 0; i < q->n_parts; i++)
         killed += q->parts[i].killed;
-    if (q->filter.id && !killed) {
-        request_fail(q->request, MHD_HTTP_NOT_FOUND, "there is no connection %" PRIu64,
-                     q->filter.id);
-        return;
-    }
     if (killed)
         log_info("admin: %" PRIu64 " connection%s killed", killed, killed == 1 ? "" : "s");
-    json_init(&j, &q->request->out);
+    if (!r)
+        return;
+    if (q->filter.id && !killed) {
+        request_fail(r, MHD_HTTP_NOT_FOUND, "there is no connection %" PRIu64, q->filter.id);
+        return;
+    }
+    json_init(&j, &r->out);
     json_begin_object(&j, NULL);
     json_uint(&j, "killed", killed);
     json_end_object(&j);
-    request_answer_json(q->request, MHD_HTTP_OK, &j);
+    request_answer_json(r, MHD_HTTP_OK, &j);
 }
 
 static void answer(struct query *q)
 {
+    struct request *r = pending_end(&q->pending);
     if (q->kill)
-        answer_kill(q);
-    else
-        answer_list(q);
+        answer_kill(q, r);
+    else if (r)
+        answer_list(q, r);
 }
 
 static void end(struct query *q)
 {
-    struct admin *a = q->admin;
+    struct admin *a = q->pending.admin;
     bool rates = q->rates;
     answer(q);
     free_query(q);
@@ -520,10 +538,11 @@ void conns_cancel(struct admin *a)
 {
     list_for_each (node, tmp, &a->queries) {
         struct query *q = container_of(node, struct query, node);
+        struct request *r = q->state == ASKED ? NULL : pending_end(&q->pending);
         if (q->state == ASKED)
             answer(q);
-        else
-            request_fail(q->request, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
+        else if (r)
+            request_fail(r, MHD_HTTP_SERVICE_UNAVAILABLE, "penstock has ended");
         free_query(q);
     }
 }

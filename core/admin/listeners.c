@@ -85,6 +85,8 @@ static void answer(struct server_waiter *waiter, int err, const char *why, const
 {
     struct request *r = request_waited(waiter);
     struct json j;
+    if (!r)
+        return;
     if (err) {
         request_fail(r, drain_status(err), "%s", why);
         return;
@@ -127,13 +129,15 @@ void listeners_drain(struct request *r)
     uint64_t over_ms = UINT64_MAX;
     bool good = request_arguments(r, arguments, 1, &over_ms);
     const char *name = good ? name_in(r) : NULL;
-    if (name)
-        server_drain_listener(r->admin->server, name, over_ms, request_wait(r, on_drained));
+    struct server_waiter *waiter = name ? request_wait(r, on_drained) : NULL;
+    if (waiter)
+        server_drain_listener(r->admin->server, name, over_ms, waiter);
 }
 
 void listeners_up(struct request *r)
 {
     const char *name = request_arguments(r, NULL, 0, NULL) ? name_in(r) : NULL;
-    if (name)
-        server_up_listener(r->admin->server, name, request_wait(r, on_up));
+    struct server_waiter *waiter = name ? request_wait(r, on_up) : NULL;
+    if (waiter)
+        server_up_listener(r->admin->server, name, waiter);
 }

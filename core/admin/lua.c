@@ -25,13 +25,14 @@ struct part {
     struct policy_set *set; /* where it runs now; the worker's */
     bool without;           /* there is no policy */
     bool refused;           /* the worker has ended */
+    atomic_bool done;
 };
 
 struct lua_query {
     struct list node; /* in admin->prompts */
-    struct admin *admin;
-    struct request *request; /* whose body is the code */
-    atomic_uint left;        /* tasks and chunks that have not ended */
+    struct pending pending;
+    struct buf code;
+    atomic_uint left; /* tasks and chunks that have not ended */
     unsigned n_parts;
     struct part parts[];
 };
@@ -41,7 +42,7 @@ struct lua_query {
 
 static void end_one(struct lua_query *q)
 {
-    struct admin *a = q->admin; /* outlives all workers, as the query does not */
+    struct admin *a = q->pending.admin; /* outlives all workers, as the query does not */
     if (atomic_fetch_sub(&q->left, 1) == 1)
         uv_async_send(&a->answered);
 }
@@ -50,6 +51,7 @@ static void on_chunk_done(struct policy_chunk *chunk)
 {
     struct part *p = container_of(chunk, struct part, chunk);
     p->set = NULL;
+    p->done = true;
     end_one(p->query);
 }
 
@@ -60,6 +62,7 @@ static void run_part(struct worker_task *task, struct worker *w)
     p->refused = !w;
     p->without = w && !set;
     if (!set) {
+        p->done = true;
         end_one(p->query);
         return;
     }
@@ -115,6 +118,7 @@ static void free_query(struct lua_query *q)
 {
     for (unsigned i = 0; i < q->n_parts; i++)
         policy_chunk_deinit(&q->parts[i].chunk);
+    buf_deinit(&q->code);
     list_remove(&q->node);
     free(q);
 }
@@ -122,25 +126,28 @@ static void free_query(struct lua_query *q)
 static void post(struct lua_query *q, unsigned i, struct worker_task *task)
 {
     list_init(&task->node);
-    worker_post(server_worker(q->admin->server, q->parts[i].worker), task);
+    worker_post(server_worker(q->pending.admin->server, q->parts[i].worker), task);
 }
 
-static void on_gone(struct request *r)
+static void on_left(struct pending *pending)
 {
-    list_for_each (node, tmp, &r->admin->prompts) {
-        struct lua_query *q = container_of(node, struct lua_query, node);
-        if (q->request != r)
-            continue;
-        atomic_fetch_add(&q->left, q->n_parts);
-        for (unsigned i = 0; i < q->n_parts; i++)
-            post(q, i, &q->parts[i].stop);
-        return;
-    }
+    struct lua_query *q = container_of(pending, struct lua_query, pending);
+    atomic_fetch_add(&q->left, q->n_parts);
+    for (unsigned i = 0; i < q->n_parts; i++)
+        post(q, i, &q->parts[i].stop);
+}
+
+static int find_silent(const struct pending *pending)
+{
+    const struct lua_query *q = container_of(pending, struct lua_query, pending);
+    for (unsigned i = 0; i < q->n_parts; i++)
+        if (!q->parts[i].done)
+            return (int)q->parts[i].worker;
+    return -1;
 }
 
 static void ask(struct lua_query *q, const struct wanted *wanted)
 {
-    struct request *r = q->request;
     unsigned n = q->n_parts;
     for (unsigned i = 0; i < n; i++) {
         struct part *p = &q->parts[i];
@@ -148,12 +155,11 @@ static void ask(struct lua_query *q, const struct wanted *wanted)
         p->worker = wanted->all ? i : (unsigned)wanted->worker;
         p->run.run = run_part;
         p->stop.run = stop_part;
-        p->chunk = (struct policy_chunk){.code = buf_bytes(&r->body),
-                                         .n = buf_len(&r->body),
+        p->chunk = (struct policy_chunk){.code = buf_bytes(&q->code),
+                                         .n = buf_len(&q->code),
                                          .patience_ms = wanted->patience_ms,
                                          .done = on_chunk_done};
     }
-    r->gone = on_gone;
     for (unsigned i = 0; i < n; i++)
         post(q, i, &q->parts[i].run);
 }
@@ -189,9 +195,15 @@ void lua_run(struct request *r)
         request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
         return;
     }
+    if (!pending_begin(&q->pending, r, wanted.patience_ms + ADMIN_WORKERS_MS)) {
+        free(q);
+        return;
+    }
     log_chunk(r, &wanted);
-    q->admin = r->admin;
-    q->request = r;
+    q->pending.silent = find_silent;
+    q->pending.left = on_left;
+    q->code = r->body; /* the query may outlive the request */
+    buf_init(&r->body);
     q->n_parts = n;
     q->left = n;
     list_push(&r->admin->prompts, &q->node);
@@ -216,11 +228,9 @@ static void write_part(struct json *j, const struct part *p)
     json_end_object(j);
 }
 
-static void answer(struct lua_query *q)
+static void answer(struct lua_query *q, struct request *r)
 {
-    struct request *r = q->request;
     struct json j;
-    r->gone = NULL;
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
     json_begin_list(&j, "results");
@@ -248,7 +258,9 @@ void lua_collect(struct admin *a)
         struct lua_query *q = container_of(node, struct lua_query, node);
         if (atomic_load(&q->left))
             continue;
-        answer(q);
+        struct request *r = pending_end(&q->pending);
+        if (r)
+            answer(q, r);
         free_query(q);
     }
 }

@@ -23,13 +23,13 @@ struct drain_part {
     struct worker_task task;
     struct drain *drain;
     uint64_t n; /* connections */
+    atomic_bool done;
 };
 
 /* What has become of a server, to be told to the connections that use it. */
 struct drain {
     struct list node; /* in admin->drains */
-    struct admin *admin;
-    struct request *request;
+    struct pending pending;
     struct pool_server *server; /* one reference */
     uint64_t until_ms;          /* they end by then; 0: they stay */
     atomic_uint left;           /* parts that are not done */
@@ -62,9 +62,10 @@ static void run_part(struct worker_task *task, struct worker *w)
 {
     struct drain_part *p = container_of(task, struct drain_part, task);
     struct drain *d = p->drain;
-    struct admin *a = d->admin; /* outlives all workers, as the drain does not */
+    struct admin *a = d->pending.admin; /* outlives all workers, as the drain does not */
     if (w)
         tell_conns(p, w);
+    p->done = true;
     if (atomic_fetch_sub(&d->left, 1) == 1)
         uv_async_send(&a->answered);
 }
@@ -169,6 +170,15 @@ static void answer_server(struct request *r, struct pool_server *s, uint64_t end
     request_answer_json(r, MHD_HTTP_OK, &j);
 }
 
+static int find_silent(const struct pending *pending)
+{
+    const struct drain *d = container_of(pending, struct drain, pending);
+    for (unsigned i = 0; i < d->n_parts; i++)
+        if (!d->parts[i].done)
+            return (int)i;
+    return -1;
+}
+
 /* Has all workers told; takes over the reference. */
 static void tell(struct request *r, struct pool_server *server, uint64_t until_ms)
 {
@@ -180,12 +190,16 @@ static void tell(struct request *r, struct pool_server *server, uint64_t until_m
         request_fail(r, MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err_text(-ENOMEM));
         return;
     }
-    *d = (struct drain){.admin = r->admin,
-                        .request = r,
+    *d = (struct drain){.pending = {.silent = find_silent},
                         .server = server,
                         .until_ms = until_ms,
                         .left = s.workers,
                         .n_parts = s.workers};
+    if (!pending_begin(&d->pending, r, ADMIN_WORKERS_MS)) {
+        pool_server_drop(server);
+        free(d);
+        return;
+    }
     list_push(&r->admin->drains, &d->node);
     for (unsigned i = 0; i < s.workers; i++) {
         d->parts[i].drain = d;
@@ -274,7 +288,9 @@ void pools_collect(struct admin *a)
             continue;
         for (unsigned i = 0; i < d->n_parts; i++)
             n += d->parts[i].n;
-        answer_server(d->request, d->server, d->until_ms ? n : 0);
+        struct request *r = pending_end(&d->pending);
+        if (r)
+            answer_server(r, d->server, d->until_ms ? n : 0);
         pool_server_drop(d->server);
         list_remove(&d->node);
         free(d);

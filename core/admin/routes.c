@@ -114,6 +114,8 @@ static void on_reloaded(struct server_waiter *waiter, int err, unsigned version,
 {
     struct request *r = request_waited(waiter);
     struct json j;
+    if (!r)
+        return;
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
     json_uint(&j, "configuration", version);
@@ -125,13 +127,17 @@ static void on_reloaded(struct server_waiter *waiter, int err, unsigned version,
 
 static void run_reload(struct request *r)
 {
-    server_reload_wait(r->admin->server, "admin", request_wait(r, on_reloaded));
+    struct server_waiter *waiter = request_wait(r, on_reloaded);
+    if (waiter)
+        server_reload_wait(r->admin->server, "admin", waiter);
 }
 
 static void on_upgraded(struct server_waiter *waiter, int err, unsigned pid, const char *why)
 {
     struct request *r = request_waited(waiter);
     struct json j;
+    if (!r)
+        return;
     if (err) {
         request_fail(r, change_status(err), "%s", why);
         return;
@@ -145,7 +151,9 @@ static void on_upgraded(struct server_waiter *waiter, int err, unsigned pid, con
 
 static void run_upgrade(struct request *r)
 {
-    server_upgrade(r->admin->server, "admin", request_wait(r, on_upgraded));
+    struct server_waiter *waiter = request_wait(r, on_upgraded);
+    if (waiter)
+        server_upgrade(r->admin->server, "admin", waiter);
 }
 
 /* --- the log
