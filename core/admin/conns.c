@@ -400,7 +400,7 @@ void conns_kill(struct request *r)
 
 void conns_kill_one(struct request *r)
 {
-    struct query *q = new_query(r, true);
+    struct query *q = request_arguments(r, NULL, 0, NULL) ? new_query(r, true) : NULL;
     if (!q)
         return;
     q->filter.id = r->id;

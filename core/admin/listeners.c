@@ -46,6 +46,8 @@ void listeners_list(struct request *r)
 {
     struct server *s = r->admin->server;
     struct json j;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
     json_begin_list(&j, "listeners");

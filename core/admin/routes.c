@@ -43,6 +43,8 @@ static void answer_status(struct request *r, bool good, const char *word)
 static void run_health(struct request *r)
 {
     struct server_status s;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     server_get_status(r->admin->server, &s);
     answer_status(r, !s.draining, s.draining ? "draining" : "serving");
 }
@@ -50,6 +52,8 @@ static void run_health(struct request *r)
 static void run_ready(struct request *r)
 {
     struct server_status s;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     server_get_status(r->admin->server, &s);
     answer_status(r, s.open && !s.draining,
                   s.draining ? "draining"
@@ -61,6 +65,8 @@ static void run_version(struct request *r)
 {
     struct server_status s;
     struct json j;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     server_get_status(r->admin->server, &s);
     json_init(&j, &r->out);
     json_begin_object(&j, NULL);
@@ -77,6 +83,8 @@ static void run_version(struct request *r)
 static void run_metrics(struct request *r)
 {
     size_t room = 64 << 10, n = 0;
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     for (;;) {
         char *text = buf_reserve(&r->out, room);
         n = text ? metrics_text(shared_metrics(r->admin->shared), text, room) : SIZE_MAX;
@@ -127,7 +135,8 @@ static void on_reloaded(struct server_waiter *waiter, int err, unsigned version,
 
 static void run_reload(struct request *r)
 {
-    struct server_waiter *waiter = request_wait(r, on_reloaded);
+    bool good = request_arguments(r, NULL, 0, NULL);
+    struct server_waiter *waiter = good ? request_wait(r, on_reloaded) : NULL;
     if (waiter)
         server_reload_wait(r->admin->server, "admin", waiter);
 }
@@ -151,7 +160,8 @@ static void on_upgraded(struct server_waiter *waiter, int err, unsigned pid, con
 
 static void run_upgrade(struct request *r)
 {
-    struct server_waiter *waiter = request_wait(r, on_upgraded);
+    bool good = request_arguments(r, NULL, 0, NULL);
+    struct server_waiter *waiter = good ? request_wait(r, on_upgraded) : NULL;
     if (waiter)
         server_upgrade(r->admin->server, "admin", waiter);
 }
@@ -169,6 +179,8 @@ static void run_log_level(struct request *r)
 {
     size_t n = sizeof levels / sizeof *levels;
     size_t len = strcspn(buf_bytes(&r->body), "\r\n");
+    if (!request_arguments(r, NULL, 0, NULL))
+        return;
     for (size_t i = 0; i < n; i++) {
         struct json j;
         if (strlen(levels[i]) != len || memcmp(levels[i], buf_bytes(&r->body), len) != 0)

@@ -349,6 +349,21 @@ describe("the admin turns away", function()
     assert.equal(405, (ask(t, at, "/v1/connections/1/kill")))
   end)
 
+  case("arguments that a route does not have, and does nothing then", function(t)
+    local p, at = start(t, { "-p", t:file("p.lua", "return {}"), "127.0.0.1:0", "127.0.0.1:1" })
+    for _, route in ipairs { "GET /v1/health", "GET /v1/ready", "GET /v1/version", "GET /v1/listeners",
+      "POST /v1/connections/1/kill", "GET /v1/pools", "GET /v1/stores", "GET /v1/buckets", "GET /v1/stats", "GET /v1/config",
+      "POST /v1/reload", "POST /v1/upgrade", "PUT /v1/log-level", "GET /metrics" } do
+      local method, path = route:match "(%u+) (.*)"
+      local status, body = ask(t, at, path .. "?dry=true", { method = method, body = method == "PUT" and "error" or nil })
+      assert.equal(400, status, route)
+      assert.equal("it has no arguments, so no dry", body.error)
+    end
+    assert.equal(1, select(2, ask(t, at, "/v1/version")).configuration)
+    assert.equal("info", select(2, ask(t, at, "/v1/config")).log_level)
+    p:stop()
+  end)
+
   case("who has not the token", function(t)
     local p, at = start_tcp(t, "--admin-token-file", token_file(t))
     local function with(...) return (ask(t, at, "/v1/health", { headers = { ... } })) end
