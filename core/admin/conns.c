@@ -60,7 +60,7 @@ struct query {
     struct pending pending;
     struct filter filter;
     uint64_t limit;
-    bool kill, all, filters_age;
+    bool kill, all;
     enum { ASKED, QUEUED, NOTING, PAUSED } state;
     bool rates;       /* it measures them: QUEUED (perhaps), NOTING, PAUSED, and then ASKED */
     uint64_t due_ns;  /* PAUSED: until then */
@@ -210,7 +210,6 @@ static int set_tag(void *arg, const struct text *value)
 static int set_min_age(void *arg, const struct text *value)
 {
     struct query *q = arg;
-    q->filters_age = true;
     return text_is_whole(value) ? units_parse_time_ms(value->bytes, &q->filter.min_age_ms)
                                 : -EINVAL;
 }
@@ -374,10 +373,10 @@ static void start(struct request *r, bool kill)
     const struct filter *f = &q->filter;
     bool good = kill ? request_arguments(r, killing, sizeof killing / sizeof *killing, q)
                      : request_arguments(r, listing, sizeof listing / sizeof *listing, q);
-    if (good && kill && !f->listener && !f->client && !f->tag && !q->filters_age && !q->rates &&
+    if (good && kill && !f->listener && !f->client && !f->tag && !f->min_age_ms && !f->min_rate &&
         !q->all) {
         request_fail(r, MHD_HTTP_BAD_REQUEST,
-                     "which ones? listener, client, tag, min_age, min_rate, or all=true");
+                     "which ones? listener, client, tag, min_age or min_rate above 0, or all=true");
         good = false;
     }
     if (!good || !pending_begin(&q->pending, r, ADMIN_WORKERS_MS))

@@ -186,9 +186,13 @@ describe("the admin does", function()
     local p, at = start(t, { "--workers", "2", "-p", path, "127.0.0.1:0", server.address })
     local clients = {}
     for i = 1, 6 do clients[i] = t:expect_echo(p, server) end
-    local status = ask(t, at, "/v1/connections/kill", { method = "POST" })
-    assert.equal(400, status)
-    local body
+    local status, body
+    for _, query in ipairs { "", "?min_age=0", "?min_rate=0", "?min_age=0s&min_rate=0" } do
+      status, body = ask(t, at, "/v1/connections/kill" .. query, { method = "POST" })
+      assert.equal(400, status, query)
+      assert.matches("which ones%?", body.error)
+    end
+    assert.equal(6, #conns(t, at))
     status, body = ask(t, at, "/v1/connections/kill?tag=odd%3Dtrue", { method = "POST" })
     assert.same({ 200, 3 }, { status, body.killed })
     for i = 1, 6, 2 do clients[i]:expect_reset() end
