@@ -164,17 +164,47 @@ static void ask(struct lua_query *q, const struct wanted *wanted)
         post(q, i, &q->parts[i].run);
 }
 
-/* Who has control leaves a trace; an empty chunk asks whether there is a prompt. */
+/* " from ADDRESS", or nothing over a UNIX socket. */
+static const char *format_from(const struct request *r, char *buf, size_t cap)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    struct addr from = {0};
+    char text[ADDR_TEXT_MAX];
+    buf[0] = '\0';
+    if (!info || !info->client_addr || r->admin->rules.bound.sa.sa_family == AF_UNIX)
+        return buf;
+    bool six = info->client_addr->sa_family == AF_INET6;
+    memcpy(&from.sa, info->client_addr,
+           six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
+    snprintf(buf, cap, " from %s", addr_format(&from, text, sizeof text));
+    return buf;
+}
+
+/* Who has control leaves a trace; an empty chunk asks whether there is a prompt. Its bytes may hold
+ * zeros: they are the log's to escape. */
 static void log_chunk(const struct request *r, const struct wanted *w)
 {
-    char which[32] = "all workers";
-    size_t n = buf_len(&r->body);
+    char line[LOGGED_BYTES + ADDR_TEXT_MAX + 128], which[32] = "all workers";
+    char from[ADDR_TEXT_MAX + 8];
+    size_t n = buf_len(&r->body), blanks = 0;
+    while (blanks < n && strchr(" \t\r\n\v\f", buf_bytes(&r->body)[blanks]) &&
+           buf_bytes(&r->body)[blanks])
+        blanks++;
     if (!n)
         return;
     if (!w->all)
         snprintf(which, sizeof which, "worker %u", (unsigned)w->worker);
-    log_info("admin: Lua in %s: %.*s%s", which, (int)(n < LOGGED_BYTES ? n : LOGGED_BYTES),
-             buf_bytes(&r->body), n > LOGGED_BYTES ? "…" : "");
+    size_t len = (size_t)snprintf(line, sizeof line, "admin: Lua in %s%s, %zu bytes: ", which,
+                                  format_from(r, from, sizeof from), n);
+    size_t told = n - blanks < LOGGED_BYTES ? n - blanks : LOGGED_BYTES;
+    memcpy(line + len, buf_bytes(&r->body) + blanks, told);
+    len += told;
+    if (told < n - blanks) {
+        memcpy(line + len, "…", strlen("…"));
+        len += strlen("…");
+    }
+    log_bytes(LOG_WARN, 0, line, len);
 }
 
 void lua_run(struct request *r)

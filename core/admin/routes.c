@@ -175,6 +175,17 @@ static const char *const levels[] = {
 #undef X
 };
 
+/* The line is there at whichever of the two levels has more: who turns the log down leaves it. */
+static void change_log_level(enum log_level level)
+{
+    bool before = log_enabled(LOG_WARN);
+    if (before)
+        log_warn("admin: the log level is %s now", levels[level]);
+    log_set_level(level);
+    if (!before)
+        log_warn("admin: the log level is %s now", levels[level]);
+}
+
 static void run_log_level(struct request *r)
 {
     size_t n = sizeof levels / sizeof *levels;
@@ -185,8 +196,7 @@ static void run_log_level(struct request *r)
         struct json j;
         if (strlen(levels[i]) != len || memcmp(levels[i], buf_bytes(&r->body), len) != 0)
             continue;
-        log_set_level((enum log_level)i);
-        log_info("admin: the log level is %s now", levels[i]);
+        change_log_level((enum log_level)i);
         json_init(&j, &r->out);
         json_begin_object(&j, NULL);
         json_text(&j, "level", levels[i]);

@@ -158,10 +158,40 @@ describe("a chunk of Lua", function()
   case("leaves a line in the log, and what tasks of its own print goes there, too", function(t)
     local p, at = start_policy(t)
     assert.equal(null, result(t, at, "ps.spawn(function() print 'beside' end)\nreturn"))
-    p:log "admin: Lua in worker 0: ps.spawn%(function%(%) print 'beside' end%)"
+    p:log "warn  admin: Lua in worker 0, 46 bytes: ps.spawn%(function%(%) print 'beside' end%)"
     p:log "beside"
     assert.equal(null, result(t, at, "--" .. ("y"):rep(300)))
-    p:log("Lua in worker 0: %-%-" .. ("y"):rep(198) .. "…")
+    p:log("Lua in worker 0, 302 bytes: %-%-" .. ("y"):rep(198) .. "…")
+  end)
+
+  case("that is behind blanks or a zero byte is in the log, too", function(t)
+    local p, at = start_policy(t)
+    assert.equal("1", result(t, at, (" \n\t"):rep(100) .. "return 1"))
+    p:log "Lua in worker 0, 308 bytes: return 1\n"
+    lua(t, at, "@" .. t:file("chunk", "--\0\nreturn 'hidden'\n\27[2J"))
+    p:log "Lua in worker 0, 24 bytes: %-%-\\%w+.-return 'hidden'.-\\%w+%[2J\n"
+  end)
+
+  case("is in the log with the address over TCP, and so is who turned the log down", function(t)
+    local token = ("s"):rep(32)
+    local path = t:file("token", token .. "\n")
+    assert(os.execute("chmod 600 " .. path))
+    local p = t:penstock { "--admin", "127.0.0.1:0", "--admin-token-file", path, "--admin-lua", "-p",
+      t:file("p.lua", "return {}"), "127.0.0.1:0", "127.0.0.1:1" }
+    local at = p:log "admin listens on (%S+)"
+    local headers = { "Authorization: Bearer " .. token }
+    local function set(level)
+      local put = { method = "PUT", body = level, headers = headers }
+      assert.equal(200, (admin.ask(t, at, "/v1/log-level", put)))
+    end
+    assert.equal(200, (admin.ask(t, at, "/v1/lua", { method = "POST", body = "return 5", headers = headers })))
+    p:log "warn  admin: Lua in worker 0 from 127%.0%.0%.1:%d+, 8 bytes: return 5\n"
+    set "warn"
+    p:log "warn  admin: the log level is warn now"
+    set "error"
+    p:log "warn  admin: the log level is error now"
+    set "info"
+    p:log "warn  admin: the log level is info now"
   end)
 
   case("is counted as a task", function(t)
