@@ -303,14 +303,16 @@ static int read_boolean(const char *body, size_t n, bool *boolean)
 static int read_value(const struct request *r, enum store_type type, struct store_value *v)
 {
     const char *body = buf_bytes(&r->body);
-    size_t n = buf_len(&r->body);
+    size_t n = buf_len(&r->body), whole = n;
     v->type = type;
+    while (n && (body[n - 1] == '\n' || body[n - 1] == '\r')) /* echo and editors add it */
+        n--;
     if (type == STORE_NUMBER)
         return read_number(body, n, &v->number);
     if (type == STORE_BOOLEAN)
         return read_boolean(body, n, &v->boolean);
     v->string.bytes = body;
-    v->string.n = n;
+    v->string.n = whole;
     return 0;
 }
 
@@ -338,7 +340,7 @@ void stores_set(struct request *r)
     if (!s)
         return;
     if (read_value(r, w.type, &v)) {
-        request_fail(r, MHD_HTTP_BAD_REQUEST, "the body is %s, since type=%s",
+        request_fail(r, MHD_HTTP_BAD_REQUEST, "the body must be %s, since type=%s",
                      w.type == STORE_NUMBER ? "a number" : "true or false", types[w.type]);
         return;
     }
