@@ -1,6 +1,8 @@
 /* A connection as GET /v1/connections tells of it. */
 #include "conn_json.h"
 
+#include <string.h>
+
 #include "penstock/net/tls.h"
 #include "penstock/proxy/conn.h"
 #include "rates.h"
@@ -67,13 +69,14 @@ void conn_json_write(struct json *j, const struct conn *c, bool rates)
     char client[ADDR_TEXT_MAX], proxy[ADDR_TEXT_MAX], upstream[300];
     const struct conn_proxy *header = conn_proxy(c);
     uint64_t now = conn_loop(c)->now_ms, age = conn_json_age_ms(c);
+    const char *to = conn_upstream_text(c, upstream, sizeof upstream); /* "-": nowhere */
     uint64_t idle = c->active_ms && c->active_ms <= now ? now - c->active_ms : age;
     json_begin_object(j, NULL);
     json_uint(j, "id", c->id);
     json_text(j, "listener", conn_listener_name(c));
     json_text(j, "client", addr_format(&c->client_addr, client, sizeof client));
     json_text(j, "proxy", header ? addr_format(&header->peer, proxy, sizeof proxy) : NULL);
-    json_text(j, "upstream", conn_upstream_text(c, upstream, sizeof upstream));
+    json_text(j, "upstream", strcmp(to, "-") == 0 ? NULL : to);
     json_text(j, "state", state_texts[c->state]);
     write_waiting(j, c);
     json_uint(j, "age_ms", age);

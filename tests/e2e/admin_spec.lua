@@ -221,7 +221,8 @@ describe("the admin does", function()
     local p, at = start(t, { "-p", path, "127.0.0.1:0", "-" })
     local client = t:connect(p)
     p:log "(waits)"
-    assert.equal("connect hook", conns(t, at)[1].state)
+    local c = conns(t, at)[1]
+    assert.same({ "connect hook", null }, { c.state, c.upstream })
     assert.equal(200, (ask(t, at, "/v1/connections/1/kill", { method = "POST" })))
     client:expect_reset()
   end)
