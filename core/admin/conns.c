@@ -22,6 +22,7 @@
 enum {
     PAGE = 100, /* connections in an answer, where it is not said */
     PAGE_MAX = 1000,
+    NETWORKS_MAX = 64,        /* in a filter: each connection is held against all of them */
     KILLS = 256,              /* in one go: more would hold up those that stay */
     PART_BYTES_MAX = 1 << 20, /* of a worker's part: with many tags it is less than a page */
 };
@@ -185,12 +186,22 @@ static int set_listener(void *arg, const struct text *value)
     return q->filter.listener ? 0 : text_is_whole(value) ? -ENOMEM : -EINVAL;
 }
 
+static size_t count_networks(const char *list)
+{
+    size_t n = 1;
+    for (const char *c = list; *c; c++)
+        n += *c == ',';
+    return n;
+}
+
 static int set_client(void *arg, const struct text *value)
 {
     struct query *q = arg;
     networks_drop(q->filter.client);
     q->filter.client = NULL;
-    return text_is_whole(value) ? networks_parse(value->bytes, &q->filter.client) : -EINVAL;
+    if (!text_is_whole(value) || count_networks(value->bytes) > NETWORKS_MAX)
+        return -EINVAL;
+    return networks_parse(value->bytes, &q->filter.client);
 }
 
 static int set_tag(void *arg, const struct text *value)
@@ -252,7 +263,7 @@ static int set_all(void *arg, const struct text *value)
 /* GET /v1/connections */
 static const struct argument listing[] = {
     {"listener", set_listener, "the name of a listener"},
-    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
+    {"client", set_client, "a network, or up to 64: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1, unix"},
     {"tag", set_tag, "KEY or KEY=VALUE"},
     {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
     {"min_rate", set_min_rate, "bytes a second: 1000, 64K or 1M"},
@@ -264,7 +275,7 @@ static const struct argument listing[] = {
 /* POST /v1/connections/kill */
 static const struct argument killing[] = {
     {"listener", set_listener, "the name of a listener"},
-    {"client", set_client, "a network: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1 or unix"},
+    {"client", set_client, "a network, or up to 64: 10.0.0.0/8, 2001:db8::/32, 192.0.2.1, unix"},
     {"tag", set_tag, "KEY or KEY=VALUE"},
     {"min_age", set_min_age, "a time: 30, 500ms, 2m or 1h"},
     {"min_rate", set_min_rate, "bytes a second: 1000, 64K or 1M"},
