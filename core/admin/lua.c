@@ -200,10 +200,8 @@ static void log_chunk(const struct request *r, const struct wanted *w)
     size_t told = n - blanks < LOGGED_BYTES ? n - blanks : LOGGED_BYTES;
     memcpy(line + len, buf_bytes(&r->body) + blanks, told);
     len += told;
-    if (told < n - blanks) {
-        memcpy(line + len, "…", strlen("…"));
-        len += strlen("…");
-    }
+    if (told < n - blanks)
+        len += (size_t)snprintf(line + len, sizeof line - len, "…");
     log_bytes(LOG_WARN, 0, line, len);
 }
 
