@@ -151,4 +151,21 @@ describe("a client that ends its sending after the request", function()
     assert.equal(200, (admin.ask(t, at, "/v1/lua", { method = "POST", body = "signal:set(42)" })))
     assert.matches('"result":"42"', c:read_all(), 1, true)
   end)
+
+  case("has hung up, over TCP: its chunk is cancelled, and it is told so", function(t)
+    local token = ("s"):rep(32)
+    local path = t:file("token", token .. "\n")
+    assert(os.execute("chmod 600 " .. path) == 0)
+    local p = t:penstock { "--admin", "127.0.0.1:0", "--admin-token-file", path, "--admin-lua", "-p",
+      t:file("p.lua", "return {}"), "127.0.0.1:0", "127.0.0.1:1" }
+    local at = p:log "admin listens on (%S+)"
+    local code = 'ps.log.info "begun" pcall(ps.sleep, 60) ps.log.info "ended"'
+    local c = t:connect(at)
+    c:send(("POST /v1/lua?timeout=60 HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s")
+      :format(at, token, #code, code))
+    p:log "info  begun"
+    c:finish()
+    p:log "info  ended"
+    assert.matches("^HTTP/1.1 503 .*its client has hung up", (c:read_all()))
+  end)
 end)
