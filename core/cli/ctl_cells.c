@@ -66,6 +66,7 @@ size_t cell_shown(const unsigned char *s, size_t left)
 
 void cell_text(const char *text, size_t width, bool last)
 {
+    text = text ? text : "-";
     const unsigned char *s = (const unsigned char *)text;
     size_t left = strlen(text), columns = 0, all = 0;
     for (size_t i = 0; i < left; i++)

@@ -24,7 +24,8 @@ const char *cell_time(uint64_t ms, char *buf, size_t cap);
 size_t cell_shown(const unsigned char *s, size_t left);
 
 /* Each prints one cell, and a blank behind it, or the end of the line when it is the last. */
-/* `text` in `width` columns, cut with … when it is longer. A width of 0 is as long as it is. */
+/* `text` in `width` columns, cut with … when it is longer. A width of 0 is as long as it is. NULL,
+ * which the name of a list's entry is, is "-". */
 void cell_text(const char *text, size_t width, bool last);
 void cell_right(const char *text, int width, bool last);
 void cell_number(uint64_t n, int width, bool last);

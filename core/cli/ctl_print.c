@@ -220,7 +220,7 @@ void ctl_print_lines(const char *text, FILE *to)
 static cJSON *parse_with_zeros(const char *json)
 {
     char *copy = strdup(json);
-    for (char *s = copy; s && (s = strchr(s, '\\')); s += 2)
+    for (char *s = copy; s && (s = strchr(s, '\\')); s += s[1] ? 2 : 1)
         if (strncmp(s, "\\u0000", 6) == 0)
             s[5] = '1';
     cJSON *parsed = copy ? cJSON_Parse(copy) : NULL;

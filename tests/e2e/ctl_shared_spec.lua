@@ -157,6 +157,31 @@ describe("penstock ctl", function()
     assert.is_nil(ctl.out:find "\27")
   end)
 
+  case("takes lists where objects belong, and an answer that breaks off, for what they are", function(t)
+    local server = t:listen()
+    local function answered(request, body, ...)
+      local ctl = t:start { "ctl", "--admin", server.address, ... }
+      local peer = server:accept()
+      peer:expect(request)
+      peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body))
+      peer:finish()
+      return ctl:wait(), ctl.out, ctl.err
+    end
+    local status, out = answered("GET /v1/config", '{"listeners":[{"names":[1],"options":[2]}],"process":[1]}', "config")
+    assert.equal(0, status)
+    assert.matches("\n  %- +1\n", out)
+    status, out = answered("GET /v1/stats",
+      '{"listeners":[{"ended":[1]},7],"hooks":[{"calls":1}],"workers":[1]}', "stats")
+    assert.equal(0, status)
+    assert.matches("\n%- +1 +0 +0%.0\n", out)
+    for _, broken in ipairs { "\\", '{"results":[{"result":"\\', '{"results":[{"result":"\\u0000\\' } do
+      local err
+      status, _, err = answered("POST /v1/lua", broken, "lua", "1")
+      assert.equal(1, status)
+      assert.matches("is no admin of this version", err)
+    end
+  end)
+
   case("lists the options in force", function(t)
     local _, ctl = start(t, [[
       ps.listen { name = "a", bind = "127.0.0.1:0", to = "127.0.0.1:1", timeouts = { idle = "2m" } }
