@@ -60,8 +60,7 @@ const char *cell_time(uint64_t ms, char *buf, size_t cap)
 size_t cell_shown(const unsigned char *s, size_t left)
 {
     size_t n = utf8_len(s, left);
-    bool control = n == 1 ? (*s < ' ' || *s == 0x7f) : n == 2 && s[0] == 0xc2 && s[1] < 0xa0;
-    return control ? 0 : n;
+    return utf8_is_control(s, n) ? 0 : n;
 }
 
 void cell_text(const char *text, size_t width, bool last)
