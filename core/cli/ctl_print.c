@@ -107,12 +107,16 @@ static void put_rates(const cJSON *c)
     cell_right(cell_size(member_number(down, "rate"), text, sizeof text), 6, true);
 }
 
+/* An id that takes more has them from the upstream: 20 digits at most. */
+enum { ID_COLUMNS = 7, UPSTREAM_COLUMNS = 19 };
+
 static void put_conn(const cJSON *c)
 {
     char text[24];
-    cell_number(member_number(c, "id"), 5, false);
+    int over = printf("%*" PRIu64, ID_COLUMNS, member_number(c, "id")) - ID_COLUMNS;
+    putchar(' ');
     cell_text(member_text(c, "client"), 21, false);
-    cell_text(member_text(c, "upstream"), 21, false);
+    cell_text(member_text(c, "upstream"), (size_t)(UPSTREAM_COLUMNS - over), false);
     put_state(member_text(c, "state"));
     cell_right(cell_time(member_number(c, "age_ms"), text, sizeof text), 4, false);
     cell_right(cell_time(member_number(c, "idle_ms"), text, sizeof text), 4, false);
@@ -124,8 +128,8 @@ static int put_conns(const char *json, const char *columns, void (*put_columns)(
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "connections"), *c;
     bool good = cJSON_IsArray(list);
     if (good)
-        printf("%5s %-21s %-21s %-8s %4s %4s %s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
-               "IDLE", columns);
+        printf("%*s %-21s %-*s %-8s %4s %4s %s\n", ID_COLUMNS, "ID", "CLIENT", UPSTREAM_COLUMNS,
+               "UPSTREAM", "STATE", "AGE", "IDLE", columns);
     cJSON_ArrayForEach(c, list)
     {
         put_conn(c);

@@ -164,7 +164,7 @@ describe("penstock ctl", function()
       local _, columns = line:gsub("[^\128-\191]", "")
       assert.is_true(columns <= 80, line)
     end
-    assert.matches("^   ID CLIENT +UPSTREAM +STATE +AGE IDLE UP/s DOWN/s\n", child.out)
+    assert.matches("^     ID CLIENT +UPSTREAM +STATE +AGE IDLE UP/s DOWN/s\n", child.out)
     assert.matches("\n    1 .* relaying +%S+ +%S+    0      0\n", child.out)
     assert.matches("\n    2 .* relaying +%S+ +%S+ +[%d.]+K +[%d.]+K\n", child.out)
     child = ctl("conns", "--min-rate", "1")
