@@ -51,14 +51,14 @@ int ctl_print_version(const char *json)
     return finish(a, good);
 }
 
-static void put_listener(const cJSON *l)
+static void put_listener(const cJSON *l, const struct cell_names *columns)
 {
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(l, "limits");
     char limit[24] = "-";
     if (member_number(limits, "connections"))
         snprintf(limit, sizeof limit, "%" PRIu64, member_number(limits, "connections"));
-    cell_text(member_text(l, "name"), 14, false);
-    cell_text(member_text(l, "address"), 21, false);
+    cell_name(member_text(l, "name"), &columns[0]);
+    cell_name(member_text(l, "address"), &columns[1]);
     cell_text(member_text(l, "state"), 7, false);
     cell_text(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(l, "tls")) ? "yes" : "-", 3, false);
     cell_number(member_number(l, "connections"), 6, false);
@@ -71,11 +71,21 @@ int ctl_print_listeners(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "listeners"), *l;
+    struct cell_names columns[] = {{.title = "NAME", .usual = 14},
+                                   {.title = "ADDRESS", .usual = 21}};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-14s %-21s %-7s %-3s %6s %6s %8s %7s\n", "NAME", "ADDRESS", "STATE", "TLS",
-               "CONNS", "LIMIT", "ACCEPTED", "LIMITED");
-    cJSON_ArrayForEach(l, list) put_listener(l);
+    cJSON_ArrayForEach(l, list)
+    {
+        names_count(&columns[0], member_text(l, "name"));
+        names_count(&columns[1], member_text(l, "address"));
+    }
+    if (good) {
+        names_fit(columns, 2, 44);
+        names_titles(columns, 2);
+        printf("%-7s %-3s %6s %6s %8s %7s\n", "STATE", "TLS", "CONNS", "LIMIT", "ACCEPTED",
+               "LIMITED");
+    }
+    cJSON_ArrayForEach(l, list) put_listener(l, columns);
     return finish(a, good);
 }
 

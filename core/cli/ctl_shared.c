@@ -27,12 +27,12 @@ static const char *number_text(const cJSON *o, const char *key, char *buf, size_
     return buf;
 }
 
-static void put_server(const char *pool, const cJSON *s)
+static void put_server(const char *pool, const cJSON *s, const struct cell_names *columns)
 {
     char text[32];
     bool used = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(s, "in_force"));
-    cell_text(pool, 12, false);
-    cell_text(member_text(s, "name"), 21, false);
+    cell_name(pool, &columns[0]);
+    cell_name(member_text(s, "name"), &columns[1]);
     cell_text(used ? member_text(s, "state") : "old", 7, false);
     cell_text(member_text(s, "check"), 7, false);
     cell_right(number_text(s, "weight", text, sizeof text), 6, false);
@@ -45,14 +45,25 @@ int ctl_print_pools(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "pools"), *p, *s;
+    struct cell_names columns[] = {{.title = "POOL", .usual = 12},
+                                   {.title = "SERVER", .usual = 21}};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-12s %-21s %-7s %-7s %6s %6s %8s %6s\n", "POOL", "SERVER", "STATE", "CHECK",
-               "WEIGHT", "CONNS", "DIALLED", "FAILED");
+    cJSON_ArrayForEach(p, list)
+    {
+        names_count(&columns[0], member_text(p, "name"));
+        cJSON_ArrayForEach(s, cJSON_GetObjectItemCaseSensitive(p, "servers"))
+            names_count(&columns[1], member_text(s, "name"));
+    }
+    if (good) {
+        names_fit(columns, 2, 47);
+        names_titles(columns, 2);
+        printf("%-7s %-7s %6s %6s %8s %6s\n", "STATE", "CHECK", "WEIGHT", "CONNS", "DIALLED",
+               "FAILED");
+    }
     cJSON_ArrayForEach(p, list)
     {
         cJSON_ArrayForEach(s, cJSON_GetObjectItemCaseSensitive(p, "servers"))
-            put_server(member_text(p, "name"), s);
+            put_server(member_text(p, "name"), s, columns);
     }
     return finish(a, good);
 }
@@ -86,10 +97,10 @@ static int print_weight(const char *json)
     return finish(a, good);
 }
 
-static void put_store(const cJSON *s)
+static void put_store(const cJSON *s, const struct cell_names *column)
 {
     char text[16];
-    cell_text(member_text(s, "name"), 28, false);
+    cell_name(member_text(s, "name"), column);
     cell_number(member_number(s, "items"), 10, false);
     cell_number(member_number(s, "max_items"), 10, false);
     cell_right(cell_size(member_number(s, "bytes"), text, sizeof text), 8, false);
@@ -101,18 +112,22 @@ int ctl_print_stores(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "stores"), *s;
+    struct cell_names column = {.title = "STORE", .usual = 28};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-28s %10s %10s %8s %8s %10s\n", "STORE", "ITEMS", "AT MOST", "BYTES", "AT MOST",
-               "EVICTED");
-    cJSON_ArrayForEach(s, list) put_store(s);
+    cJSON_ArrayForEach(s, list) names_count(&column, member_text(s, "name"));
+    if (good) {
+        names_fit(&column, 1, 51);
+        names_titles(&column, 1);
+        printf("%10s %10s %8s %8s %10s\n", "ITEMS", "AT MOST", "BYTES", "AT MOST", "EVICTED");
+    }
+    cJSON_ArrayForEach(s, list) put_store(s, &column);
     return finish(a, good);
 }
 
-static void put_bucket(const cJSON *b)
+static void put_bucket(const cJSON *b, const struct cell_names *column)
 {
     char text[32];
-    cell_text(member_text(b, "name"), 30, false);
+    cell_name(member_text(b, "name"), column);
     cell_right(number_text(b, "rate", text, sizeof text), 10, false);
     cell_right(number_text(b, "burst", text, sizeof text), 10, false);
     cell_number(member_number(b, "keys"), 8, false);
@@ -124,11 +139,15 @@ int ctl_print_buckets(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "buckets"), *b;
+    struct cell_names column = {.title = "BUCKET", .usual = 30};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-30s %10s %10s %8s %8s %9s\n", "BUCKET", "RATE", "BURST", "KEYS", "AT MOST",
-               "FORGOTTEN");
-    cJSON_ArrayForEach(b, list) put_bucket(b);
+    cJSON_ArrayForEach(b, list) names_count(&column, member_text(b, "name"));
+    if (good) {
+        names_fit(&column, 1, 50);
+        names_titles(&column, 1);
+        printf("%10s %10s %8s %8s %9s\n", "RATE", "BURST", "KEYS", "AT MOST", "FORGOTTEN");
+    }
+    cJSON_ArrayForEach(b, list) put_bucket(b, &column);
     return finish(a, good);
 }
 

@@ -28,19 +28,27 @@ local function output(ctl, ...)
 end
 
 describe("penstock ctl", function()
-  case("shows pools in 80 columns, drains a server, weighs it, and takes it back", function(t)
+  case("shows pools, with whole names but on a terminal, drains a server, weighs it, and takes it back", function(t)
     local a = t:listen()
-    local p, ctl = start(t, ([[
+    local p, ctl, at = start(t, ([[
       local pool = ps.pool { name = "a_name_that_is_rather_long", servers = { %q,
         { "127.0.0.1:1", name = "a_server_whose_name_is_rather_long", weight = 2.5 } } }
       ps.listen { name = "front", bind = "127.0.0.1:0", policy = { connect = function() return pool:server(1) end } }
     ]]):format(a.address))
     local client = t:expect_echo(p, a)
     local out = output(ctl, "pools")
-    expect_narrow(out)
     assert.matches("^POOL +SERVER +STATE +CHECK +WEIGHT +CONNS +DIALLED +FAILED\n", out)
-    assert.matches("\na_name_that… 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
-    assert.matches("\na_name_that… a_server_whose_name_… up +%- +2%.5 +0 +0 +0\n$", out)
+    assert.matches("\na_name_that_is_rather_long 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
+    assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up +%- +2%.5 +0", out)
+    local function on_terminal(columns)
+      local command = ("stty cols %d; %s ctl --admin %s pools"):format(columns, os.getenv "PENSTOCK", at)
+      local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+      assert.equal(0, terminal:wait())
+      return terminal.out:gsub("\r", "")
+    end
+    expect_narrow(on_terminal(80))
+    assert.matches("\na_nam…r_long a_server_w…ather_long up +%- +2%.5 +0 +0 +0\n$", on_terminal(80))
+    assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up ", on_terminal(120))
     local pool = "a_name_that_is_rather_long"
     assert.equal(a.address .. " has the weight 0.5\n", output(ctl, "server", pool, a.address, "weight", "0.5"))
     assert.equal(a.address .. " is drained with 1 connection\n", output(ctl, "server", pool, a.address, "drain"))
@@ -167,7 +175,8 @@ describe("penstock ctl", function()
       peer:finish()
       return ctl:wait(), ctl.out, ctl.err
     end
-    local status, out = answered("GET /v1/config", '{"listeners":[{"names":[1],"options":[2]}],"process":[1]}', "config")
+    local status, out = answered("GET /v1/config",
+      '{"listeners":[{"names":[1],"options":[2]}],"process":[1]}', "config")
     assert.equal(0, status)
     assert.matches("\n  %- +1\n", out)
     status, out = answered("GET /v1/stats",
