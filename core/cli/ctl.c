@@ -76,6 +76,7 @@ static int show(const struct ctl *c, const struct ctl_command *command, const st
 {
     const char *body = buf_bytes(&a->body);
     char no[64];
+    int err;
     bool good = a->status == 200;
     if (c->screen)
         fputs("\033[H\033[2J", stdout);
@@ -90,8 +91,9 @@ static int show(const struct ctl *c, const struct ctl_command *command, const st
     } else if (!command->print || (!good && !status)) {
         snprintf(no, sizeof no, "status %u, from what is no admin of penstock", a->status);
         ctl_print_error(body, no);
-    } else if (print(c, command, body)) {
-        ctl_complain("what answers at %s is no admin of this version", c->admin);
+    } else if ((err = print(c, command, body))) {
+        if (err < 0)
+            ctl_complain("what answers at %s is no admin of this version", c->admin);
         return CTL_FAILED;
     }
     return good ? judge(command, a) : CTL_FAILED;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl_cells.h"
 #include "ctl_print.h"
@@ -197,26 +198,52 @@ static void put_number(double n)
     printf("%.*g\n", strtod(text, NULL) == n ? 15 : 17, n);
 }
 
-static void put_bytes(const cJSON *item)
+/* Writes the bytes that `text` is the base64 of, up to what is none. */
+static void put_decoded(const char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    unsigned bits = 0, n_bits = 0;
+    const char *digit;
+    for (; *text && (digit = strchr(digits, *text)); text++) {
+        bits = bits << 6 | (unsigned)(digit - digits);
+        n_bits += 6;
+        if (n_bits < 8)
+            continue;
+        n_bits -= 8;
+        putchar((int)(bits >> n_bits & 0xff));
+    }
+}
+
+/* Positive: told, and not done. */
+static int put_bytes(const cJSON *item)
 {
     bool is_text;
-    ctl_print_lines(bytes_of(item, "value", &is_text), stdout);
-    putchar('\n');
-    if (!is_text)
-        fputs("penstock ctl: the value is no text; this is base64\n", stderr);
+    const char *value = bytes_of(item, "value", &is_text);
+    if (is_text) {
+        ctl_print_lines(value, stdout);
+        putchar('\n');
+    } else if (isatty(STDOUT_FILENO)) {
+        fputs("penstock ctl: the value is no text; write it into a file: > FILE\n", stderr);
+        return 1;
+    } else {
+        put_decoded(value);
+    }
+    return 0;
 }
 
 static int print_value(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(a, "value");
+    int told = 0;
     if (value && cJSON_IsNumber(value))
         put_number(value->valuedouble);
     else if (cJSON_IsBool(value))
         puts(cJSON_IsTrue(value) ? "true" : "false");
     else if (value)
-        put_bytes(a);
-    return finish(a, value != NULL);
+        told = put_bytes(a);
+    int err = finish(a, value != NULL);
+    return err ? err : told;
 }
 
 static int print_set(const char *json)

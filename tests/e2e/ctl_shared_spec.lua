@@ -66,15 +66,16 @@ describe("penstock ctl", function()
   end)
 
   case("shows stores and buckets, and reads, sets and deletes what is in a store", function(t)
-    local _, ctl = start(t, [[
+    local _, ctl, at = start(t, [[
       local s = ps.store "seen"
       s:set("a b/c", "text\27[2J", 3600) s:set("\255", 1) s:set("n", 0.1) s:set("bytes", "\0")
+      for n = 1, 4 do s:set("bytes" .. n, ("\254\0\255\128"):sub(1, n)) end
       ps.bucket("logins", { rate = 0.5, burst = 5 }):take "x"
       ps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
     ]])
     local out = output(ctl, "stores")
     expect_narrow(out)
-    assert.matches("\nseen +4 +100000 +%d+ +256M +0\n$", out)
+    assert.matches("\nseen +8 +100000 +%d+ +256M +0\n$", out)
     out = output(ctl, "buckets")
     expect_narrow(out)
     assert.matches("\nlogins +0%.5 +5 +1 +%d+ +0\n$", out)
@@ -87,8 +88,16 @@ describe("penstock ctl", function()
     assert.equal("0.1\n", output(ctl, "store", "seen", "get", "n"))
     local status, err
     status, err, out = ctl("store", "seen", "get", "bytes")
-    assert.same({ 0, "AA==\n" }, { status, out })
-    assert.matches("this is base64", err)
+    assert.same({ 0, "", "\0" }, { status, err, out })
+    for n = 1, 4 do
+      local bytes = ("\254\0\255\128"):sub(1, n)
+      status, err, out = ctl("store", "seen", "get", "bytes" .. n)
+      assert.same({ 0, "", bytes }, { status, err, out })
+    end
+    local terminal = t:spawn { "script", "-qec", ("%s ctl --admin %s store seen get bytes"):format(os.getenv "PENSTOCK",
+      at), "/dev/null" }
+    assert.equal(1, terminal:wait())
+    assert.equal("penstock ctl: the value is no text; write it into a file: > FILE\r\n", terminal.out)
     assert.equal("set\n", output(ctl, "store", "seen", "set", "--type", "number", "--ttl=1h", "--", "-k", "-5"))
     assert.equal("-5\n", output(ctl, "store", "seen", "get", "--", "-k"))
     local item = cjson.decode(output(ctl, "store", "seen", "get", "--json", "--", "-k"))
