@@ -191,6 +191,47 @@ static int print_keys(const char *json)
     return finish(a, good);
 }
 
+void ctl_read_keys(const char *json, struct ctl_keys *out)
+{
+    cJSON *a = cJSON_Parse(json);
+    const char *next = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a, "next"));
+    out->n = (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(a, "keys"));
+    snprintf(out->next, sizeof out->next, "%s", next ? next : "");
+    cJSON_Delete(a);
+}
+
+/* Moves keys, and where they go on, from one to the other. */
+static bool move_keys(cJSON *all, cJSON *page)
+{
+    cJSON *to = cJSON_GetObjectItemCaseSensitive(all, "keys");
+    cJSON *from = cJSON_GetObjectItemCaseSensitive(page, "keys");
+    cJSON *next = cJSON_DetachItemFromObjectCaseSensitive(page, "next");
+    bool good = cJSON_IsArray(to) && cJSON_IsArray(from) && next;
+    while (good && from->child)
+        cJSON_AddItemToArray(to, cJSON_DetachItemViaPointer(from, from->child));
+    if (good && cJSON_ReplaceItemInObjectCaseSensitive(all, "next", next))
+        return true;
+    cJSON_Delete(next);
+    return false;
+}
+
+int ctl_join_keys(struct buf *all, const char *page)
+{
+    cJSON *a = cJSON_Parse(buf_bytes(all)), *b = cJSON_Parse(page);
+    int err = move_keys(a, b) ? 0 : -EPROTO;
+    char *text = err ? NULL : cJSON_PrintUnformatted(a);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    if (!err) {
+        buf_deinit(all);
+        err = text ? buf_append(all, text, strlen(text) + 1) : -ENOMEM;
+        if (!err)
+            all->end--; /* the zero is there, and does not count */
+    }
+    cJSON_free(text);
+    return err;
+}
+
 static void put_number(double n)
 {
     char text[32];
@@ -365,6 +406,7 @@ int ctl_read_store(const struct ctl_words *w, struct ctl_call *call, char *why, 
         return -EINVAL;
     *call = (struct ctl_call){
         .method = v->method, .body = v->operands == 2 ? w->words[4] : "", .print = v->print};
+    call->pages = v->print == print_keys;
     ctl_path_put(&call->path, "/v1/stores/");
     ctl_path_put_encoded(&call->path, w->words[1]);
     ctl_path_put(&call->path, v->path);

@@ -36,7 +36,7 @@ static const char *file_err_text(int err)
  * it is no file, -EACCES with *open_to_others when everybody may read it or write to it. */
 static ssize_t read_whole(const char *path, char *bytes, size_t cap, bool *open_to_others)
 {
-    struct stat st;
+    struct stat st = {0};
     ssize_t n = 0, got = 1;
     *open_to_others = false;
     int fd = open_file(path, &st);
@@ -95,7 +95,7 @@ static int files_load_source(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
     struct source s = {.err = 0};
-    struct stat st;
+    struct stat st = {0};
     lua_settop(L, 1);
     const char *name = lua_pushfstring(L, "@%s", path); /* before there is something to close */
     s.fd = open_file(path, &st);
@@ -118,7 +118,7 @@ static int files_load_source(lua_State *L)
 
 static bool is_file(const char *path)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = open_file(path, &st);
     if (fd >= 0)
         close(fd);

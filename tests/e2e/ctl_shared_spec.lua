@@ -128,6 +128,34 @@ describe("penstock ctl", function()
     assert.equal(200, n)
   end)
 
+  case("goes on by itself to the keys with a prefix, as far as the limit", function(t)
+    local server = t:listen()
+    -- Runs it with these arguments against the pages of a large store: what is asked, and the answer.
+    local function asked(pages, ...)
+      local ctl = t:start { "ctl", "--admin", server.address, "store", "seen", "keys", "--prefix", "r", ... }
+      for _, page in ipairs(pages) do
+        local peer = server:accept()
+        peer:expect("GET /v1/stores/seen/keys?prefix=r" .. page[1] .. " HTTP")
+        peer:send(("HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s"):format(page[3] or 200, #page[2], page[2]))
+        peer:finish()
+      end
+      return ctl:wait(), ctl.out, ctl.err
+    end
+    local none, last = '{"keys":[],"next":"1-a"}', '{"keys":[{"key":"r2","type":"number","ttl_ms":null}],"next":null}'
+    local one = '{"keys":[{"key":"r1","type":"number","ttl_ms":null}],"next":"2-b"}'
+    local both = "TYPE     TTL  KEY\nnumber     -  r1\nnumber     -  r2\n"
+    assert.same({ 0, both, "" }, { asked { { "", none }, { "&after=1-a&limit=1000", one },
+      { "&after=2-b&limit=999", last } } })
+    assert.same({ 0, "TYPE     TTL  KEY\nnumber     -  r1\nthere are more: --after 2-b\n", "" },
+      { asked({ { "&limit=1", none }, { "&after=1-a&limit=1", one } }, "--limit", "1") })
+    assert.same({ 0, none .. "\n", "" }, { asked({ { "", none } }, "--json") })
+    assert.same({ 1, "", "penstock ctl: gone\n" },
+      { asked { { "", one }, { "&after=2-b&limit=999", '{"error":"gone"}', 404 } } })
+    local status, _, err = asked { { "", one }, { "&after=2-b&limit=999", "{}" } }
+    assert.equal(1, status)
+    assert.matches("is no admin of this version", err)
+  end)
+
   case("sums up what was counted, in 80 columns", function(t)
     local server, refusing = t:listen(), t:refusing()
     local p, ctl, at = start(t, ([[
