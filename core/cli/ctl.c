@@ -144,13 +144,14 @@ static int build_call(const struct ctl *c, struct ctl_command *command, struct c
 /* A page of keys may hold few of them that fit, or none: asks on, until there are as many as were
  * asked for. Ends at the first page that fails, whose answer it leaves. */
 static int follow_keys(const struct ctl *c, const struct ctl_command *command,
-                       struct ctl_request *request, struct ctl_answer *answer, char *why,
+                       const struct ctl_request *first, struct ctl_answer *answer, char *why,
                        size_t why_cap)
 {
     size_t wanted = c->limit ? (size_t)strtoul(c->limit, NULL, 10) : CTL_KEYS;
     struct ctl_keys keys;
     struct ctl_call call;
     struct ctl rest = *c;
+    struct ctl_request request = *first;
     struct ctl_answer page;
     char limit[24], after[sizeof keys.next] = "";
     int err = 0;
@@ -163,8 +164,8 @@ static int follow_keys(const struct ctl *c, const struct ctl_command *command,
         rest.limit = limit;
         if (build_call(&rest, &filled, &call))
             return -EINVAL;
-        request->path = call.path.text;
-        if ((err = ctl_ask(request, &page, why, why_cap)))
+        request.path = call.path.text;
+        if ((err = ctl_ask(&request, &page, why, why_cap)))
             return err;
         if (page.status != 200) {
             buf_deinit(&answer->body);
