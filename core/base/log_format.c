@@ -86,12 +86,6 @@ __attribute__((format(printf, 2, 3))) static void put_short(struct log_out *o, c
 
 /* ---- escaping ---- */
 
-/* ASCII and C1 controls: the latter, two bytes in UTF-8, are escape sequences to some terminals. */
-static bool is_control(const unsigned char *s, size_t n)
-{
-    return s[0] < ' ' || s[0] == 0x7f || (n == 2 && s[0] == 0xc2 && s[1] < 0xa0);
-}
-
 /* The letter of a control character's short escape, or 0. */
 static char short_escape(unsigned char c)
 {
@@ -117,6 +111,14 @@ static void put_escaped(struct log_out *o, const unsigned char *s, size_t n)
             put_short(o, "\\x%02x", s[i]);
 }
 
+/* Of a control. */
+static unsigned code_point(const unsigned char *s, size_t n)
+{
+    if (n == 3)
+        return (s[0] & 0xfu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    return n == 2 ? s[1] : s[0]; /* U+0080 to U+009f are c2 80 to c2 9f */
+}
+
 static void put_escaped_json(struct log_out *o, const unsigned char *s, size_t n)
 {
     char letter = short_escape(s[0]);
@@ -125,7 +127,7 @@ static void put_escaped_json(struct log_out *o, const unsigned char *s, size_t n
     else if (letter)
         put(o, (char[]){'\\', letter}, 2);
     else
-        put_short(o, "\\u%04x", n == 2 ? s[1] : s[0]); /* U+0080 to U+009f are c2 80 to c2 9f */
+        put_short(o, "\\u%04x", code_point(s, n));
 }
 
 /* How one kind of field is written. */
@@ -156,7 +158,7 @@ static void put_field(struct log_out *o, const struct style *style, const char *
     while (at < len) {
         size_t n = utf8_len(s + at, len - at);
         bool quote = style->quoted && (s[at] == '"' || s[at] == '\\');
-        if (n > 0 && !quote && !is_control(s + at, n)) {
+        if (n > 0 && !quote && !utf8_is_control(s + at, n)) {
             at += n;
             continue;
         }

@@ -76,6 +76,7 @@ static int show(const struct ctl *c, const struct ctl_command *command, const st
 {
     const char *body = buf_bytes(&a->body);
     char no[64];
+    int err;
     bool good = a->status == 200;
     if (c->screen)
         fputs("\033[H\033[2J", stdout);
@@ -90,8 +91,9 @@ static int show(const struct ctl *c, const struct ctl_command *command, const st
     } else if (!command->print || (!good && !status)) {
         snprintf(no, sizeof no, "status %u, from what is no admin of penstock", a->status);
         ctl_print_error(body, no);
-    } else if (print(c, command, body)) {
-        ctl_complain("what answers at %s is no admin of this version", c->admin);
+    } else if ((err = print(c, command, body))) {
+        if (err < 0)
+            ctl_complain("what answers at %s is no admin of this version", c->admin);
         return CTL_FAILED;
     }
     return good ? judge(command, a) : CTL_FAILED;
@@ -139,6 +141,47 @@ static int build_call(const struct ctl *c, struct ctl_command *command, struct c
     return call->path.full ? ctl_complain("the names or filters are too long") : CTL_DONE;
 }
 
+/* A page of keys may hold few of them that fit, or none: asks on, until there are as many as were
+ * asked for. Ends at the first page that fails, whose answer it leaves. */
+static int follow_keys(const struct ctl *c, const struct ctl_command *command,
+                       const struct ctl_request *first, struct ctl_answer *answer, char *why,
+                       size_t why_cap)
+{
+    size_t wanted = c->limit ? (size_t)strtoul(c->limit, NULL, 10) : CTL_KEYS;
+    struct ctl_keys keys;
+    struct ctl_call call;
+    struct ctl rest = *c;
+    struct ctl_request request = *first;
+    struct ctl_answer page;
+    char limit[24], after[sizeof keys.next] = "";
+    int err = 0;
+    ctl_read_keys(buf_bytes(&answer->body), &keys);
+    while (!err && keys.n < wanted && keys.next[0] && strcmp(keys.next, after) != 0) {
+        struct ctl_command filled = *command;
+        snprintf(after, sizeof after, "%s", keys.next);
+        snprintf(limit, sizeof limit, "%zu", wanted - keys.n);
+        rest.after = after;
+        rest.limit = limit;
+        if (build_call(&rest, &filled, &call))
+            return -EINVAL;
+        request.path = call.path.text;
+        if ((err = ctl_ask(&request, &page, why, why_cap)))
+            return err;
+        if (page.status != 200) {
+            buf_deinit(&answer->body);
+            *answer = page;
+            return 0;
+        }
+        err = ctl_join_keys(&answer->body, buf_bytes(&page.body));
+        buf_deinit(&page.body);
+        if (!err)
+            ctl_read_keys(buf_bytes(&answer->body), &keys);
+    }
+    if (err)
+        snprintf(why, why_cap, "what answers at %s is no admin of this version", c->admin);
+    return err;
+}
+
 static int ask(const struct ctl *c, const struct ctl_command *which)
 {
     struct ctl_command filled = *which, *command = &filled;
@@ -159,6 +202,12 @@ static int ask(const struct ctl *c, const struct ctl_command *which)
         return ctl_lua_prompt(&request) ? CTL_DONE : CTL_FAILED;
     if (ctl_ask(&request, &answer, why, sizeof why)) {
         ctl_complain("%s", why);
+        return CTL_FAILED;
+    }
+    if (call.pages && !c->json && answer.status == 200 &&
+        follow_keys(c, which, &request, &answer, why, sizeof why)) {
+        ctl_complain("%s", why);
+        buf_deinit(&answer.body);
         return CTL_FAILED;
     }
     int status = show(c, command, &answer);

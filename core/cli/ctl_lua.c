@@ -83,6 +83,7 @@ static bool open_prompt(struct prompt *p)
     el_set(p->line, EL_EDITOR, "emacs");
     el_set(p->line, EL_HIST, history, p->history);
     el_set(p->line, EL_SIGNAL, 1); /* it puts the terminal right before a signal does its work */
+    el_set(p->line, EL_BIND, "^I", "ed-insert", NULL); /* of what is pasted; nothing is completed */
     el_source(p->line, NULL);
     struct sigaction on_int = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &on_int, NULL);
@@ -131,6 +132,15 @@ static bool run(struct prompt *p)
     return incomplete;
 }
 
+/* `exit` or `quit` alone. */
+static bool is_farewell(const char *line)
+{
+    line += strspn(line, " \t");
+    size_t n = strcspn(line, " \t\r\n");
+    return n == 4 && (strncmp(line, "exit", n) == 0 || strncmp(line, "quit", n) == 0) &&
+           !line[n + strspn(line + n, " \t\r\n")];
+}
+
 /* False at the end of input. */
 static bool take_line(struct prompt *p)
 {
@@ -144,6 +154,8 @@ static bool take_line(struct prompt *p)
         return true;
     }
     if (!line || n <= 0)
+        return false;
+    if (!buf_len(&p->chunk) && is_farewell(line))
         return false;
     remember(p, line);
     if (buf_append(&p->chunk, line, strlen(line) + 1))

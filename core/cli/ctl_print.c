@@ -51,14 +51,14 @@ int ctl_print_version(const char *json)
     return finish(a, good);
 }
 
-static void put_listener(const cJSON *l)
+static void put_listener(const cJSON *l, const struct cell_names *columns)
 {
     const cJSON *limits = cJSON_GetObjectItemCaseSensitive(l, "limits");
     char limit[24] = "-";
     if (member_number(limits, "connections"))
         snprintf(limit, sizeof limit, "%" PRIu64, member_number(limits, "connections"));
-    cell_text(member_text(l, "name"), 14, false);
-    cell_text(member_text(l, "address"), 21, false);
+    cell_name(member_text(l, "name"), &columns[0]);
+    cell_name(member_text(l, "address"), &columns[1]);
     cell_text(member_text(l, "state"), 7, false);
     cell_text(cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(l, "tls")) ? "yes" : "-", 3, false);
     cell_number(member_number(l, "connections"), 6, false);
@@ -71,11 +71,21 @@ int ctl_print_listeners(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "listeners"), *l;
+    struct cell_names columns[] = {{.title = "NAME", .usual = 14},
+                                   {.title = "ADDRESS", .usual = 21}};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-14s %-21s %-7s %-3s %6s %6s %8s %7s\n", "NAME", "ADDRESS", "STATE", "TLS",
-               "CONNS", "LIMIT", "ACCEPTED", "LIMITED");
-    cJSON_ArrayForEach(l, list) put_listener(l);
+    cJSON_ArrayForEach(l, list)
+    {
+        names_count(&columns[0], member_text(l, "name"));
+        names_count(&columns[1], member_text(l, "address"));
+    }
+    if (good) {
+        names_fit(columns, 2, 44);
+        names_titles(columns, 2);
+        printf("%-7s %-3s %6s %6s %8s %7s\n", "STATE", "TLS", "CONNS", "LIMIT", "ACCEPTED",
+               "LIMITED");
+    }
+    cJSON_ArrayForEach(l, list) put_listener(l, columns);
     return finish(a, good);
 }
 
@@ -107,12 +117,16 @@ static void put_rates(const cJSON *c)
     cell_right(cell_size(member_number(down, "rate"), text, sizeof text), 6, true);
 }
 
+/* An id that takes more has them from the upstream: 20 digits at most. */
+enum { ID_COLUMNS = 7, UPSTREAM_COLUMNS = 19 };
+
 static void put_conn(const cJSON *c)
 {
     char text[24];
-    cell_number(member_number(c, "id"), 5, false);
+    int over = printf("%*" PRIu64, ID_COLUMNS, member_number(c, "id")) - ID_COLUMNS;
+    putchar(' ');
     cell_text(member_text(c, "client"), 21, false);
-    cell_text(member_text(c, "upstream"), 21, false);
+    cell_text(member_text(c, "upstream"), (size_t)(UPSTREAM_COLUMNS - over), false);
     put_state(member_text(c, "state"));
     cell_right(cell_time(member_number(c, "age_ms"), text, sizeof text), 4, false);
     cell_right(cell_time(member_number(c, "idle_ms"), text, sizeof text), 4, false);
@@ -124,8 +138,8 @@ static int put_conns(const char *json, const char *columns, void (*put_columns)(
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "connections"), *c;
     bool good = cJSON_IsArray(list);
     if (good)
-        printf("%5s %-21s %-21s %-8s %4s %4s %s\n", "ID", "CLIENT", "UPSTREAM", "STATE", "AGE",
-               "IDLE", columns);
+        printf("%*s %-21s %-*s %-8s %4s %4s %s\n", ID_COLUMNS, "ID", "CLIENT", UPSTREAM_COLUMNS,
+               "UPSTREAM", "STATE", "AGE", "IDLE", columns);
     cJSON_ArrayForEach(c, list)
     {
         put_conn(c);
@@ -220,7 +234,7 @@ void ctl_print_lines(const char *text, FILE *to)
 static cJSON *parse_with_zeros(const char *json)
 {
     char *copy = strdup(json);
-    for (char *s = copy; s && (s = strchr(s, '\\')); s += 2)
+    for (char *s = copy; s && (s = strchr(s, '\\')); s += s[1] ? 2 : 1)
         if (strncmp(s, "\\u0000", 6) == 0)
             s[5] = '1';
     cJSON *parsed = copy ? cJSON_Parse(copy) : NULL;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Each prints a whole answer, JSON that ends with a zero. 0; or -EPROTO when it is not what was
- * asked for. */
+/* Each prints a whole answer, JSON that ends with a zero. 0; -EPROTO when it is not what was
+ * asked for; or 1 when standard error has been told that it is not to be shown. */
 int ctl_print_status(const char *json);
 int ctl_print_version(const char *json);
 int ctl_print_listeners(const char *json);

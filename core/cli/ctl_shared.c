@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl_cells.h"
 #include "ctl_print.h"
@@ -27,12 +28,12 @@ static const char *number_text(const cJSON *o, const char *key, char *buf, size_
     return buf;
 }
 
-static void put_server(const char *pool, const cJSON *s)
+static void put_server(const char *pool, const cJSON *s, const struct cell_names *columns)
 {
     char text[32];
     bool used = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(s, "in_force"));
-    cell_text(pool, 12, false);
-    cell_text(member_text(s, "name"), 21, false);
+    cell_name(pool, &columns[0]);
+    cell_name(member_text(s, "name"), &columns[1]);
     cell_text(used ? member_text(s, "state") : "old", 7, false);
     cell_text(member_text(s, "check"), 7, false);
     cell_right(number_text(s, "weight", text, sizeof text), 6, false);
@@ -45,14 +46,25 @@ int ctl_print_pools(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "pools"), *p, *s;
+    struct cell_names columns[] = {{.title = "POOL", .usual = 12},
+                                   {.title = "SERVER", .usual = 21}};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-12s %-21s %-7s %-7s %6s %6s %8s %6s\n", "POOL", "SERVER", "STATE", "CHECK",
-               "WEIGHT", "CONNS", "DIALLED", "FAILED");
+    cJSON_ArrayForEach(p, list)
+    {
+        names_count(&columns[0], member_text(p, "name"));
+        cJSON_ArrayForEach(s, cJSON_GetObjectItemCaseSensitive(p, "servers"))
+            names_count(&columns[1], member_text(s, "name"));
+    }
+    if (good) {
+        names_fit(columns, 2, 47);
+        names_titles(columns, 2);
+        printf("%-7s %-7s %6s %6s %8s %6s\n", "STATE", "CHECK", "WEIGHT", "CONNS", "DIALLED",
+               "FAILED");
+    }
     cJSON_ArrayForEach(p, list)
     {
         cJSON_ArrayForEach(s, cJSON_GetObjectItemCaseSensitive(p, "servers"))
-            put_server(member_text(p, "name"), s);
+            put_server(member_text(p, "name"), s, columns);
     }
     return finish(a, good);
 }
@@ -86,10 +98,10 @@ static int print_weight(const char *json)
     return finish(a, good);
 }
 
-static void put_store(const cJSON *s)
+static void put_store(const cJSON *s, const struct cell_names *column)
 {
     char text[16];
-    cell_text(member_text(s, "name"), 28, false);
+    cell_name(member_text(s, "name"), column);
     cell_number(member_number(s, "items"), 10, false);
     cell_number(member_number(s, "max_items"), 10, false);
     cell_right(cell_size(member_number(s, "bytes"), text, sizeof text), 8, false);
@@ -101,18 +113,22 @@ int ctl_print_stores(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "stores"), *s;
+    struct cell_names column = {.title = "STORE", .usual = 28};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-28s %10s %10s %8s %8s %10s\n", "STORE", "ITEMS", "AT MOST", "BYTES", "AT MOST",
-               "EVICTED");
-    cJSON_ArrayForEach(s, list) put_store(s);
+    cJSON_ArrayForEach(s, list) names_count(&column, member_text(s, "name"));
+    if (good) {
+        names_fit(&column, 1, 51);
+        names_titles(&column, 1);
+        printf("%10s %10s %8s %8s %10s\n", "ITEMS", "AT MOST", "BYTES", "AT MOST", "EVICTED");
+    }
+    cJSON_ArrayForEach(s, list) put_store(s, &column);
     return finish(a, good);
 }
 
-static void put_bucket(const cJSON *b)
+static void put_bucket(const cJSON *b, const struct cell_names *column)
 {
     char text[32];
-    cell_text(member_text(b, "name"), 30, false);
+    cell_name(member_text(b, "name"), column);
     cell_right(number_text(b, "rate", text, sizeof text), 10, false);
     cell_right(number_text(b, "burst", text, sizeof text), 10, false);
     cell_number(member_number(b, "keys"), 8, false);
@@ -124,11 +140,15 @@ int ctl_print_buckets(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(a, "buckets"), *b;
+    struct cell_names column = {.title = "BUCKET", .usual = 30};
     bool good = cJSON_IsArray(list);
-    if (good)
-        printf("%-30s %10s %10s %8s %8s %9s\n", "BUCKET", "RATE", "BURST", "KEYS", "AT MOST",
-               "FORGOTTEN");
-    cJSON_ArrayForEach(b, list) put_bucket(b);
+    cJSON_ArrayForEach(b, list) names_count(&column, member_text(b, "name"));
+    if (good) {
+        names_fit(&column, 1, 50);
+        names_titles(&column, 1);
+        printf("%10s %10s %8s %8s %9s\n", "RATE", "BURST", "KEYS", "AT MOST", "FORGOTTEN");
+    }
+    cJSON_ArrayForEach(b, list) put_bucket(b, &column);
     return finish(a, good);
 }
 
@@ -171,6 +191,47 @@ static int print_keys(const char *json)
     return finish(a, good);
 }
 
+void ctl_read_keys(const char *json, struct ctl_keys *out)
+{
+    cJSON *a = cJSON_Parse(json);
+    const char *next = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a, "next"));
+    out->n = (size_t)cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(a, "keys"));
+    snprintf(out->next, sizeof out->next, "%s", next ? next : "");
+    cJSON_Delete(a);
+}
+
+/* Moves keys, and where they go on, from one to the other. */
+static bool move_keys(cJSON *all, cJSON *page)
+{
+    cJSON *to = cJSON_GetObjectItemCaseSensitive(all, "keys");
+    cJSON *from = cJSON_GetObjectItemCaseSensitive(page, "keys");
+    cJSON *next = cJSON_DetachItemFromObjectCaseSensitive(page, "next");
+    bool good = cJSON_IsArray(to) && cJSON_IsArray(from) && next;
+    while (good && from->child)
+        cJSON_AddItemToArray(to, cJSON_DetachItemViaPointer(from, from->child));
+    if (good && cJSON_ReplaceItemInObjectCaseSensitive(all, "next", next))
+        return true;
+    cJSON_Delete(next);
+    return false;
+}
+
+int ctl_join_keys(struct buf *all, const char *page)
+{
+    cJSON *a = cJSON_Parse(buf_bytes(all)), *b = cJSON_Parse(page);
+    int err = move_keys(a, b) ? 0 : -EPROTO;
+    char *text = err ? NULL : cJSON_PrintUnformatted(a);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    if (!err) {
+        buf_deinit(all);
+        err = text ? buf_append(all, text, strlen(text) + 1) : -ENOMEM;
+        if (!err)
+            all->end--; /* the zero is there, and does not count */
+    }
+    cJSON_free(text);
+    return err;
+}
+
 static void put_number(double n)
 {
     char text[32];
@@ -178,26 +239,52 @@ static void put_number(double n)
     printf("%.*g\n", strtod(text, NULL) == n ? 15 : 17, n);
 }
 
-static void put_bytes(const cJSON *item)
+/* Writes the bytes that `text` is the base64 of, up to what is none. */
+static void put_decoded(const char *text)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    unsigned bits = 0, n_bits = 0;
+    const char *digit;
+    for (; *text && (digit = strchr(digits, *text)); text++) {
+        bits = bits << 6 | (unsigned)(digit - digits);
+        n_bits += 6;
+        if (n_bits < 8)
+            continue;
+        n_bits -= 8;
+        putchar((int)(bits >> n_bits & 0xff));
+    }
+}
+
+/* Positive: told, and not done. */
+static int put_bytes(const cJSON *item)
 {
     bool is_text;
-    ctl_print_lines(bytes_of(item, "value", &is_text), stdout);
-    putchar('\n');
-    if (!is_text)
-        fputs("penstock ctl: the value is no text; this is base64\n", stderr);
+    const char *value = bytes_of(item, "value", &is_text);
+    if (is_text) {
+        ctl_print_lines(value, stdout);
+        putchar('\n');
+    } else if (isatty(STDOUT_FILENO)) {
+        fputs("penstock ctl: the value is no text; write it into a file: > FILE\n", stderr);
+        return 1;
+    } else {
+        put_decoded(value);
+    }
+    return 0;
 }
 
 static int print_value(const char *json)
 {
     cJSON *a = cJSON_Parse(json);
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(a, "value");
+    int told = 0;
     if (value && cJSON_IsNumber(value))
         put_number(value->valuedouble);
     else if (cJSON_IsBool(value))
         puts(cJSON_IsTrue(value) ? "true" : "false");
     else if (value)
-        put_bytes(a);
-    return finish(a, value != NULL);
+        told = put_bytes(a);
+    int err = finish(a, value != NULL);
+    return err ? err : told;
 }
 
 static int print_set(const char *json)
@@ -319,6 +406,7 @@ int ctl_read_store(const struct ctl_words *w, struct ctl_call *call, char *why, 
         return -EINVAL;
     *call = (struct ctl_call){
         .method = v->method, .body = v->operands == 2 ? w->words[4] : "", .print = v->print};
+    call->pages = v->print == print_keys;
     ctl_path_put(&call->path, "/v1/stores/");
     ctl_path_put_encoded(&call->path, w->words[1]);
     ctl_path_put(&call->path, v->path);

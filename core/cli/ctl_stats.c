@@ -27,6 +27,8 @@ static void put_counts(const char *what, const cJSON *counts)
 {
     const cJSON *c;
     int column = 0;
+    if (!cJSON_IsObject(counts))
+        return;
     cJSON_ArrayForEach(c, counts)
     {
         char item[64];

@@ -11,6 +11,7 @@
 #include "script_priv.h"
 
 enum { OUTPUT_MAX = 256 << 10 }; /* bytes that a chunk may print */
+enum { VALUES_MAX = 8 };         /* that are shown; RESULTS_MAX tells of one more, and the nil */
 
 /* Never empty, which would be none. */
 static void set_error(struct policy_chunk *chunk, const char *text, size_t len)
@@ -100,11 +101,15 @@ static void finish_chunk(lua_State *L, struct task *t, int n)
         lua_remove(L, 1);
         n--;
     }
+    bool more = n > VALUES_MAX;
+    if (more)
+        lua_settop(L, n = VALUES_MAX);
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->vm->prompt_show);
     lua_insert(L, 1);  // stack: show, results
     lua_call(L, n, 1); // stack: text
     const char *text = lua_tolstring(L, -1, &len);
-    if (buf_append(&chunk->result, text, len))
+    const char *rest = !more ? "" : memchr(text, '\n', len) ? "\n…" : "\t…";
+    if (buf_append(&chunk->result, text, len) || buf_append(&chunk->result, rest, strlen(rest)))
         luaL_error(L, "not enough memory");
     chunk->n_results = (unsigned)n;
 }

@@ -326,8 +326,8 @@ static enum task_end run(lua_State *L, struct task *t, int n_args)
     }
     int n = lua_gettop(t->co);
     lua_settop(L, 0);
-    if (n > 8)
-        lua_settop(t->co, n = 8);
+    if (n > RESULTS_MAX)
+        lua_settop(t->co, n = RESULTS_MAX);
     lua_xmove(t->co, L, n); // stack: results
     t->ops->finish(L, t, n);
     return TASK_RETURNED;

@@ -24,6 +24,8 @@
 #include "penstock/proxy/policy.h"
 #include "penstock/script/script.h"
 
+enum { RESULTS_MAX = 10 }; /* of a coroutine; what is more is dropped */
+
 enum {
     SCRIPT_BUDGET_MS = 100,     /* computing without waiting, then the hook is interrupted */
     SCRIPT_BUDGET_COUNT = 5000, /* VM instructions between two looks at the clock */
@@ -444,6 +446,8 @@ void lib_files_open(lua_State *L);
 void vm_preload_modules(lua_State *L);
 /* Pushes the function that the module `name` of the binary is, not run yet. May raise. */
 void vm_load_module(lua_State *L, const char *name);
+/* Is it lua_Debug.source of a module of the binary? */
+bool vm_is_of_library(const char *source);
 /* The VM goes into force, on its worker's thread: what waits may be started now. */
 void script_activate(struct vm *vm, struct loop *loop, bool again);
 /* A later version has replaced it; connections that have it may live on for long. */

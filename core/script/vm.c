@@ -68,6 +68,21 @@ void vm_load_module(lua_State *L, const char *name)
     }
 }
 
+bool vm_is_of_library(const char *source)
+{
+    char name[80];
+    size_t n = strlen(source);
+    if (source[0] != '@' || n < 5 || n > sizeof name || strcmp(source + n - 4, ".lua") != 0)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)(n - 5), source + 1);
+    for (char *s = name; (s = strchr(s, '/'));)
+        *s = '.';
+    for (size_t i = 0; i < sizeof lua_modules / sizeof *lua_modules; i++)
+        if (!strcmp(lua_modules[i].name, name))
+            return true;
+    return !strcmp(name, "penstock.init");
+}
+
 /* Runs lua/penstock/init.lua; leaves the function that checks policies on the stack. */
 static void open_penstock(lua_State *L, struct vm *vm)
 {

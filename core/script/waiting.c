@@ -1,6 +1,5 @@
 /* Which hook of a connection waits, and where in its file. */
 #include <stdio.h>
-#include <string.h>
 
 #include "script_priv.h"
 
@@ -9,12 +8,11 @@ enum { LEVELS_MAX = 50 };
 /* The innermost line that is no line of the library. */
 static void find_line(lua_State *co, char *line, size_t cap)
 {
-    static const char library[] = "@penstock/"; /* how CMake names its chunks */
     lua_Debug frame;
     line[0] = '\0';
     for (int level = 0; level < LEVELS_MAX && lua_getstack(co, level, &frame); level++) {
         if (!lua_getinfo(co, "Sl", &frame) || frame.currentline <= 0 ||
-            strncmp(frame.source, library, sizeof library - 1) == 0)
+            vm_is_of_library(frame.source))
             continue;
         snprintf(line, cap, "%s:%d", frame.short_src, frame.currentline);
         return;

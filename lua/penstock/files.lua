@@ -1,4 +1,5 @@
--- Tells which files are read while a policy loads, for --watch and `penstock check`.
+-- Tells which files are read while a policy loads, for --watch and `penstock check`: with --unsafe-lua, whose functions
+-- are Lua's own. Otherwise penstock.sandbox does.
 
 -- note(G, note_file): note_file(path) is called for each from now on.
 return function(G, note_file)

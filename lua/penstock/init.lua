@@ -103,10 +103,11 @@ function _G.print(...)
   core.write(concat(parts, " ", 1, n))
 end
 
-require "penstock.files"(_G, core.note_file)
 package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(core.folder, core.folder, package.path)
-if not core.unsafe then
-  require "penstock.sandbox"(_G, core.buffer_methods, core.modules)
+if core.unsafe then
+  require "penstock.files"(_G, core.note_file)
+else
+  require "penstock.sandbox"(_G, core)
 end
 
 local globals = {}

@@ -2,7 +2,7 @@
 -- process, loads machine code or bytecode, or reads memory.
 --
 -- The functions that stay behind know no globals and call no method: policies may change both.
-local error, tonumber, format, gsub, match = error, tonumber, string.format, string.gsub, string.match
+local error, tonumber, type, format, gsub, match = error, tonumber, type, string.format, string.gsub, string.match
 
 local allowed = {
   os = { "clock", "date", "difftime", "getenv", "time" },
@@ -13,22 +13,60 @@ local allowed = {
 local removed = { "io", "ffi", "newproxy", "jit.util", "jit.opt", "jit.profile" }
 local unsafe_buffer = { "ref", "reserve", "commit", "set", "putcdata" } -- they hand out or take pointers
 
--- `require` of *.lua, text only.
-local function text_searcher(package, loadfile)
-  local searchpath = package.searchpath
-  return function(name)
-    local file, tried = searchpath(name, package.path)
+-- loadfile, dofile and what is returned, the searcher of `require` for *.lua and package.searchpath: text only, and
+-- only while the version loads. Later a file would hold its worker up, and be told in part by the message about it.
+local function file_functions(G, core)
+  local load_source, search_files = core.load_source, core.search_files
+  local note_file, serves = core.note_file, core.task.serves
+  local setfenv, package = G.setfenv, G.package
+
+  local function open_source(what, file)
+    if type(file) ~= "string" then error(format("%s(path): a string is expected, got %s", what, type(file)), 3) end
+    if serves() then
+      error(format("%s: files are opened only while the policy loads; call it at the top of the file", what), 3)
+    end
+    note_file(file)
+    return load_source(file)
+  end
+
+  function G.loadfile(file, _, env)
+    local chunk, why = open_source("loadfile", file)
+    if chunk and env ~= nil then setfenv(chunk, env) end
+    return chunk, why
+  end
+
+  function G.dofile(file)
+    local chunk, why = open_source("dofile", file)
+    if not chunk then error(why, 0) end
+    return chunk()
+  end
+
+  local function search(...)
+    if serves() then error("package.searchpath: files are looked for only while the policy loads", 2) end
+    return search_files(...)
+  end
+
+  -- `require` of *.lua.
+  local function searcher(name)
+    if serves() then
+      error(format("module '%s' is not loaded, and files are opened only while the policy loads; require it at the " ..
+        "top of the file", name), 3)
+    end
+    local file, tried = search_files(name, package.path)
     if not file then return tried end
-    local chunk, why = loadfile(file, "t")
+    note_file(file)
+    local chunk, why = load_source(file)
     if not chunk then error(format("error loading module '%s' from file '%s':\n\t%s", name, file, why), 0) end
     return chunk
   end
+
+  return searcher, search
 end
 
 -- `require` of the modules written in C that `list` ("cjson,lpeg") names, along the C path of the system; whatever it
 -- finds besides is refused by name.
-local function c_searcher(package, list)
-  local searchpath, loadlib, cpath = package.searchpath, package.loadlib, package.cpath
+local function c_searcher(package, searchpath, list)
+  local loadlib, cpath = package.loadlib, package.cpath
   local listed = {}
   for name in list:gmatch "[^,]+" do listed[name] = true end
 
@@ -50,22 +88,18 @@ local function c_searcher(package, list)
 end
 
 local function text_only(G)
-  local load, loadfile = G.load, G.loadfile
+  local load = G.load
   function G.load(chunk, name, _, ...) return load(chunk, name, "t", ...) end
   function G.loadstring(chunk, name) return load(chunk, name, "t") end
-  function G.loadfile(file, _, ...) return loadfile(file, "t", ...) end
-  function G.dofile(file)
-    local chunk, why = loadfile(file, "t")
-    if not chunk then error(why, 0) end
-    return chunk()
-  end
 end
 
--- close(G, buffer_methods, modules): takes away what is unsafe from the globals G and the methods of string.buffer.
-return function(G, buffer_methods, modules)
-  local package, loaded, loadfile = G.package, G.package.loaded, G.loadfile
+-- close(G, core): takes away what is unsafe from the globals G and the methods of string.buffer.
+return function(G, core)
+  local package, loaded, buffer_methods = G.package, G.package.loaded, core.buffer_methods
   text_only(G)
-  package.loaders = { package.loaders[1], text_searcher(package, loadfile), c_searcher(package, modules) }
+  local searcher, search = file_functions(G, core)
+  package.loaders = { package.loaders[1], searcher, c_searcher(package, core.search_files, core.modules) }
+  package.searchpath = search
   for name, keys in pairs(allowed) do
     local keep, library = {}, G[name]
     for _, key in ipairs(keys) do keep[key] = true end

@@ -27,20 +27,21 @@ end
 
 local ranks = { number = 1, string = 2, boolean = 3 }
 
+-- Entries of keys_behind().
 local function before(a, b)
-  local ra, rb = ranks[type(a)] or 4, ranks[type(b)] or 4
-  if ra ~= rb then return ra < rb end
-  if ra <= 2 then return a < b end
-  return plain(a) < plain(b)
+  if a.rank ~= b.rank then return a.rank < b.rank end
+  return a.by < b.by
 end
 
--- The keys behind the first n whole numbers, in order, and whether there are others.
+-- The keys behind the first n whole numbers, in order, each in a table { key = }, and whether there are others. Texts
+-- are made once: a __tostring may tell another one at each call.
 local function keys_behind(t, n)
   local keys = {}
   for key in next, t do
     if not (type(key) == "number" and key >= 1 and key <= n and key % 1 == 0) then
       if #keys == KEYS then return keys, true end
-      keys[#keys + 1] = key
+      local rank = ranks[type(key)] or 4
+      keys[#keys + 1] = { key = key, rank = rank, by = rank <= 2 and key or plain(key) }
     end
   end
   sort(keys, before)
@@ -71,7 +72,7 @@ local function entries(t, depth, state)
   end
   local keys, more = keys_behind(t, n)
   for i = 1, #keys do
-    local key = keys[i]
+    local key = keys[i].key
     local room = add(key_text(key, state) .. " = " .. render(rawget(t, key), depth + 1, state))
     if not room and (more or i < #keys) then
       more = true

@@ -28,19 +28,27 @@ local function output(ctl, ...)
 end
 
 describe("penstock ctl", function()
-  case("shows pools in 80 columns, drains a server, weighs it, and takes it back", function(t)
+  case("shows pools, with whole names but on a terminal, drains a server, weighs it, and takes it back", function(t)
     local a = t:listen()
-    local p, ctl = start(t, ([[
+    local p, ctl, at = start(t, ([[
       local pool = ps.pool { name = "a_name_that_is_rather_long", servers = { %q,
         { "127.0.0.1:1", name = "a_server_whose_name_is_rather_long", weight = 2.5 } } }
       ps.listen { name = "front", bind = "127.0.0.1:0", policy = { connect = function() return pool:server(1) end } }
     ]]):format(a.address))
     local client = t:expect_echo(p, a)
     local out = output(ctl, "pools")
-    expect_narrow(out)
     assert.matches("^POOL +SERVER +STATE +CHECK +WEIGHT +CONNS +DIALLED +FAILED\n", out)
-    assert.matches("\na_name_that… 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
-    assert.matches("\na_name_that… a_server_whose_name_… up +%- +2%.5 +0 +0 +0\n$", out)
+    assert.matches("\na_name_that_is_rather_long 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
+    assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up +%- +2%.5 +0", out)
+    local function on_terminal(columns)
+      local command = ("stty cols %d; %s ctl --admin %s pools"):format(columns, os.getenv "PENSTOCK", at)
+      local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+      assert.equal(0, terminal:wait())
+      return terminal.out:gsub("\r", "")
+    end
+    expect_narrow(on_terminal(80))
+    assert.matches("\na_nam…r_long a_server_w…ather_long up +%- +2%.5 +0 +0 +0\n$", on_terminal(80))
+    assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up ", on_terminal(120))
     local pool = "a_name_that_is_rather_long"
     assert.equal(a.address .. " has the weight 0.5\n", output(ctl, "server", pool, a.address, "weight", "0.5"))
     assert.equal(a.address .. " is drained with 1 connection\n", output(ctl, "server", pool, a.address, "drain"))
@@ -58,15 +66,16 @@ describe("penstock ctl", function()
   end)
 
   case("shows stores and buckets, and reads, sets and deletes what is in a store", function(t)
-    local _, ctl = start(t, [[
+    local _, ctl, at = start(t, [[
       local s = ps.store "seen"
       s:set("a b/c", "text\27[2J", 3600) s:set("\255", 1) s:set("n", 0.1) s:set("bytes", "\0")
+      for n = 1, 4 do s:set("bytes" .. n, ("\254\0\255\128"):sub(1, n)) end
       ps.bucket("logins", { rate = 0.5, burst = 5 }):take "x"
       ps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
     ]])
     local out = output(ctl, "stores")
     expect_narrow(out)
-    assert.matches("\nseen +4 +100000 +%d+ +256M +0\n$", out)
+    assert.matches("\nseen +8 +100000 +%d+ +256M +0\n$", out)
     out = output(ctl, "buckets")
     expect_narrow(out)
     assert.matches("\nlogins +0%.5 +5 +1 +%d+ +0\n$", out)
@@ -79,8 +88,16 @@ describe("penstock ctl", function()
     assert.equal("0.1\n", output(ctl, "store", "seen", "get", "n"))
     local status, err
     status, err, out = ctl("store", "seen", "get", "bytes")
-    assert.same({ 0, "AA==\n" }, { status, out })
-    assert.matches("this is base64", err)
+    assert.same({ 0, "", "\0" }, { status, err, out })
+    for n = 1, 4 do
+      local bytes = ("\254\0\255\128"):sub(1, n)
+      status, err, out = ctl("store", "seen", "get", "bytes" .. n)
+      assert.same({ 0, "", bytes }, { status, err, out })
+    end
+    local terminal = t:spawn { "script", "-qec", ("%s ctl --admin %s store seen get bytes"):format(os.getenv "PENSTOCK",
+      at), "/dev/null" }
+    assert.equal(1, terminal:wait())
+    assert.equal("penstock ctl: the value is no text; write it into a file: > FILE\r\n", terminal.out)
     assert.equal("set\n", output(ctl, "store", "seen", "set", "--type", "number", "--ttl=1h", "--", "-k", "-5"))
     assert.equal("-5\n", output(ctl, "store", "seen", "get", "--", "-k"))
     local item = cjson.decode(output(ctl, "store", "seen", "get", "--json", "--", "-k"))
@@ -109,6 +126,34 @@ describe("penstock ctl", function()
       after = out:match "there are more: %-%-after (%S+)\n"
     until not after
     assert.equal(200, n)
+  end)
+
+  case("goes on by itself to the keys with a prefix, as far as the limit", function(t)
+    local server = t:listen()
+    -- Runs it with these arguments against the pages of a large store: what is asked, and the answer.
+    local function asked(pages, ...)
+      local ctl = t:start { "ctl", "--admin", server.address, "store", "seen", "keys", "--prefix", "r", ... }
+      for _, page in ipairs(pages) do
+        local peer = server:accept()
+        peer:expect("GET /v1/stores/seen/keys?prefix=r" .. page[1] .. " HTTP")
+        peer:send(("HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n%s"):format(page[3] or 200, #page[2], page[2]))
+        peer:finish()
+      end
+      return ctl:wait(), ctl.out, ctl.err
+    end
+    local none, last = '{"keys":[],"next":"1-a"}', '{"keys":[{"key":"r2","type":"number","ttl_ms":null}],"next":null}'
+    local one = '{"keys":[{"key":"r1","type":"number","ttl_ms":null}],"next":"2-b"}'
+    local both = "TYPE     TTL  KEY\nnumber     -  r1\nnumber     -  r2\n"
+    assert.same({ 0, both, "" }, { asked { { "", none }, { "&after=1-a&limit=1000", one },
+      { "&after=2-b&limit=999", last } } })
+    assert.same({ 0, "TYPE     TTL  KEY\nnumber     -  r1\nthere are more: --after 2-b\n", "" },
+      { asked({ { "&limit=1", none }, { "&after=1-a&limit=1", one } }, "--limit", "1") })
+    assert.same({ 0, none .. "\n", "" }, { asked({ { "", none } }, "--json") })
+    assert.same({ 1, "", "penstock ctl: gone\n" },
+      { asked { { "", one }, { "&after=2-b&limit=999", '{"error":"gone"}', 404 } } })
+    local status, _, err = asked { { "", one }, { "&after=2-b&limit=999", "{}" } }
+    assert.equal(1, status)
+    assert.matches("is no admin of this version", err)
   end)
 
   case("sums up what was counted, in 80 columns", function(t)
@@ -155,6 +200,32 @@ describe("penstock ctl", function()
     local _, n = ctl.out:gsub("a_reason_%?", "")
     assert.equal(40, n)
     assert.is_nil(ctl.out:find "\27")
+  end)
+
+  case("takes lists where objects belong, and an answer that breaks off, for what they are", function(t)
+    local server = t:listen()
+    local function answered(request, body, ...)
+      local ctl = t:start { "ctl", "--admin", server.address, ... }
+      local peer = server:accept()
+      peer:expect(request)
+      peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body))
+      peer:finish()
+      return ctl:wait(), ctl.out, ctl.err
+    end
+    local status, out = answered("GET /v1/config",
+      '{"listeners":[{"names":[1],"options":[2]}],"process":[1]}', "config")
+    assert.equal(0, status)
+    assert.matches("\n  %- +1\n", out)
+    status, out = answered("GET /v1/stats",
+      '{"listeners":[{"ended":[1]},7],"hooks":[{"calls":1}],"workers":[1]}', "stats")
+    assert.equal(0, status)
+    assert.matches("\n%- +1 +0 +0%.0\n", out)
+    for _, broken in ipairs { "\\", '{"results":[{"result":"\\', '{"results":[{"result":"\\u0000\\' } do
+      local err
+      status, _, err = answered("POST /v1/lua", broken, "lua", "1")
+      assert.equal(1, status)
+      assert.matches("is no admin of this version", err)
+    end
   end)
 
   case("lists the options in force", function(t)

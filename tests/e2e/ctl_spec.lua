@@ -102,8 +102,8 @@ describe("penstock ctl shows", function()
     status, _, out = ctl "conns"
     assert.equal(0, status)
     expect_narrow(out)
-    assert.matches("   ID CLIENT +UPSTREAM +STATE +AGE IDLE +UP +DOWN\n", out)
-    assert.matches("\n    1 %[::1%]:%d+ +%S+… relaying +[%d.]+s +[%d.]+s +4 +4\n$", out)
+    assert.matches("     ID CLIENT +UPSTREAM +STATE +AGE IDLE +UP +DOWN\n", out)
+    assert.matches("\n      1 %[::1%]:%d+ +%S+… relaying +[%d.]+s +[%d.]+s +4 +4\n$", out)
   end)
 
   case("the connections that fit a filter, and where there are more", function(t)
@@ -152,12 +152,12 @@ describe("penstock ctl --watch on a terminal", function()
     for _ = 1, 10 do t:expect_echo(p, server) end
     local command = ("stty rows 10; %s ctl --admin %s conns --watch=100ms"):format(os.getenv "PENSTOCK", at)
     local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
-    local screen = terminal:wait_for("out", "\27%[H\27%[2J([^\27]+)\27%[H\27%[2J   ID")
+    local screen = terminal:wait_for("out", "\27%[H\27%[2J([^\27]+)\27%[H\27%[2J     ID")
     local lines = {}
     for line in screen:gmatch "[^\r\n]+" do lines[#lines + 1] = line end
     assert.equal(9, #lines, screen)
-    assert.matches("^   ID CLIENT", lines[1])
-    assert.matches("^    7 ", lines[8])
+    assert.matches("^     ID CLIENT", lines[1])
+    assert.matches("^      7 ", lines[8])
     assert.equal("there are more: --after 7", lines[9])
   end)
 end)
@@ -318,12 +318,27 @@ describe("penstock ctl refuses", function()
     end
   end)
 
+  case("to be wider than a terminal, however large the id", function(t)
+    local server = t:listen()
+    for _, id in ipairs { "100000", "9999999", "10000000", "9007199254740991" } do
+      local ctl = t:start { "ctl", "--admin", server.address, "conns" }
+      local peer = server:accept()
+      peer:expect "GET /v1/connections"
+      local body = ('{"connections":[{"id":%s,"client":"127.0.0.1:50000","upstream":"a.long.name.internal:5432",' ..
+        '"state":"relaying","age_ms":1,"idle_ms":1,"up":{"bytes":1e6},"down":{"bytes":1e6}}],"next":null}'):format(id)
+      peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)):finish()
+      assert.equal(0, ctl:wait())
+      expect_narrow(ctl.out)
+      assert.matches("\n *" .. id .. " 127.0.0.1:50000 +%S+… relaying ", ctl.out)
+    end
+  end)
+
   case("to pass on what would move the cursor", function(t)
     local server = t:listen()
     local ctl = t:start { "ctl", "--admin", server.address, "conns" }
     local peer = server:accept()
     peer:expect "GET /v1/connections"
-    local body = '{"connections":[{"id":1,"client":"\\u001b[2J\\u009b1m","upstream":"\\nx",' ..
+    local body = '{"connections":[{"id":1,"client":"\\u001b[2J\\u009b1m","upstream":"\\nx\\u202e\\u2066",' ..
       '"state":"\\u0007"}],"next":null}'
     peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body))
     peer:finish()
@@ -331,5 +346,6 @@ describe("penstock ctl refuses", function()
     assert.matches("?[2J??1m", ctl.out, 1, true)
     assert.is_nil(ctl.out:find "[%z\1-\9\11-\31\127]")
     assert.is_nil(ctl.out:find "\194\155")
+    assert.matches("?x??????", ctl.out, 1, true)
   end)
 end)

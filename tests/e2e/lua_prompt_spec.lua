@@ -58,7 +58,11 @@ describe("a chunk of Lua", function()
     assert.equal("", result(t, at, '""'))
     assert.equal(null, result(t, at, ""))
     assert.equal("4", result(t, at, "return 4 -- four"))
-    assert.equal("1\t2\t3\t4\t5\t6\t7", result(t, at, "1, 2, 3, 4, 5, 6, 7, 8"))
+    for _, head in ipairs { "", "return " } do
+      assert.equal("1\t2\t3\t4\t5\t6\t7\t8", result(t, at, head .. "1, 2, 3, 4, 5, 6, 7, 8"))
+      assert.equal("1\t2\t3\t4\t5\t6\t7\t8\t…", result(t, at, head .. "1, 2, 3, 4, 5, 6, 7, 8, 9"))
+      assert.equal("1\t2\t3\t4\t5\t6\t7\t8\t…", result(t, at, head .. "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"))
+    end
   end)
 
   case("keeps its globals for the next one, and reads those of the policy", function(t)
@@ -445,6 +449,18 @@ describe("penstock ctl lua", function()
     type_line(screen, "7 * 7\27[D\27[D\27[D\27[D\8" .. "6", "\n42\r\n[^\n]*> ") -- edited
     screen:write "\4"
     assert.equal(0, screen:wait())
+  end)
+
+  case("takes tabs as they are typed or pasted, and ends with exit or quit alone in a line", function(t)
+    local _, at = start_policy(t)
+    for _, word in ipairs { "exit", " quit " } do
+      local screen = terminal(t, at)
+      assert.truthy(screen:wait_for("out", "(> )"))
+      type_line(screen, 'return\t#"a\tb"', "\n3\r\n[^\n]*> ")
+      type_line(screen, "exit == nil", "\ntrue\r\n[^\n]*> ")
+      screen:write(word .. "\n")
+      assert.equal(0, screen:wait())
+    end
   end)
 
   case("gives up a chunk on Ctrl-C, while it is typed and while it runs, and goes on", function(t)

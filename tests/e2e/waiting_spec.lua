@@ -54,6 +54,21 @@ ps.listen { bind = "127.0.0.1:0", to = %q, policy = { { connect = function() end
     client:reset()
   end)
 
+  case("is told for policies in a folder that is called as the library is", function(t)
+    local server, at = t:listen(), "unix:" .. t:folder() .. "/admin.sock"
+    assert(os.execute(("mkdir %s/penstock"):format(t:folder())))
+    t:file("penstock/route.lua", [[
+      local ps = require "penstock"
+      return { connect = function(conn) conn:peek(4) end }
+    ]])
+    local command = ("cd %s && exec %s --admin %s -p penstock/route.lua 127.0.0.1:0 %s"):format(t:folder(),
+      os.getenv "PENSTOCK", at, server.address)
+    local p = t:spawn { "sh", "-c", command }
+    local client = t:connect(p:wait_for("err", "listening on (%S+)"))
+    assert.equal("route.lua:2", expect_waiting(t, at, "connect"))
+    client:close()
+  end)
+
   case("may be a filter", function(t)
     local p, at, server = start(t, [[
       return { filter = { up = function(_, rd, wr)

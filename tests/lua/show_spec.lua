@@ -14,6 +14,16 @@ describe("what the Lua prompt shows of", function()
       show { [10] = "a", [0.5] = "b", [-1] = "c", [true] = 2, x = 1 })
   end)
 
+  it("tables whose keys tell another text at each call is there all the same", function()
+    local texts, t = 0, {}
+    local meta = { __tostring = function()
+      texts = (texts * 7 + 3) % 11
+      return "key " .. texts
+    end }
+    for _ = 1, 100 do t[setmetatable({}, meta)] = true end
+    assert.matches("%[key %d+%] = true", show(t))
+  end)
+
   it("longer tables is indented", function()
     local long = ("x"):rep(40)
     assert.equal(('{\n  a = "%s",\n  b = {\n    "%s",\n    "%s"\n  }\n}'):format(long, long, long),

@@ -179,6 +179,23 @@ static void nobody_can_forge_a_text_line(void **state)
                    "31m \\\\xff \xc3\xa4\n$");
 }
 
+static void nobody_can_turn_a_line_around(void **state)
+{
+    static const char marks[] = "a\xe2\x80\x8e\xe2\x80\x8f\xe2\x80\xaa\xe2\x80\xae\xe2\x81\xa6"
+                                "\xe2\x81\xa9 \xe2\x80\x90\xe2\x81\xaa\xe2\x82\xac";
+    struct fixture *f = *state;
+    open_log(f, LOG_TEXT);
+    log_info("%s", marks);
+    assert_matches(finish(f),
+                   "info  a\\\\xe2\\\\x80\\\\x8e\\\\xe2\\\\x80\\\\x8f\\\\xe2\\\\x80\\\\xaa"
+                   "\\\\xe2\\\\x80\\\\xae\\\\xe2\\\\x81\\\\xa6\\\\xe2\\\\x81\\\\xa9 "
+                   "\xe2\x80\x90\xe2\x81\xaa\xe2\x82\xac\n$");
+    open_log(f, LOG_JSON);
+    log_info("%s", marks);
+    assert_matches(finish(f), "\"a\\\\u200e\\\\u200f\\\\u202a\\\\u202e\\\\u2066\\\\u2069 "
+                              "\xe2\x80\x90\xe2\x81\xaa\xe2\x82\xac\"\\}\n$");
+}
+
 static bool is_utf8_and_printable(const unsigned char *s)
 {
     while (*s) {
@@ -849,6 +866,7 @@ int main(void)
         TEST(json_lines_are_objects_with_the_same_parts),
         TEST(journal_lines_have_a_priority_and_no_time),
         TEST(nobody_can_forge_a_text_line),
+        TEST(nobody_can_turn_a_line_around),
         TEST(any_bytes_make_valid_json),
         TEST(invalid_utf8_is_replaced_in_json),
         TEST(bytes_may_contain_nul),
