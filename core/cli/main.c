@@ -9,9 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -111,7 +108,7 @@ static void on_main(void *arg)
 
 static int wait_for_go(const struct config *config, const struct load_args *args, char *why)
 {
-    if (!config->sandbox && prctl(PR_GET_SECCOMP) != 0)
+    if (!config->sandbox && sandbox_is_inherited())
         log_warn("sandbox = false takes a restart: the filter of the process before holds on");
     return handover_wait(args->handover, why, WHY_MAX);
 }

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <seccomp.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -201,6 +200,11 @@ static int fill(scmp_filter_ctx ctx, uint16_t mark)
                                   SCMP_A0(SCMP_CMP_EQ, MARK_CALL));
 }
 
+bool sandbox_is_inherited(void)
+{
+    return is_inside(mark_of(geteuid()));
+}
+
 int sandbox_enter(void)
 {
     uint16_t mark = mark_of(geteuid());
@@ -225,6 +229,11 @@ const char *sandbox_describe(char buf[SANDBOX_TEXT_MAX])
 }
 
 #else
+
+bool sandbox_is_inherited(void)
+{
+    return false;
+}
 
 int sandbox_enter(void)
 {

@@ -5,11 +5,7 @@ local net = require "tests.e2e.support.net"
 local case = e2e.case
 local ask = admin.ask
 
-local function start(t, text)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local file = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text)
-  return t:penstock { "--admin", at, "--workers", "2", "run", file }, at
-end
+local function start(t, text) return admin.configured(t, text, { "--workers", "2" }) end
 
 local function listener(name, bind, server)
   return ('ps.listen { name = "%s", bind = "%s", to = "%s" }\n'):format(name, bind, server.address)

@@ -2,24 +2,11 @@
 local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
 local case, sys = e2e.case, e2e.sys
-local ask, null = admin.ask, require("cjson").null
-
-local function encode(text)
-  return (text:gsub("[^%w_.~-]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
+local ask, encode, start = admin.ask, admin.encode, admin.configured
+local null = require("cjson").null
 
 local function path_of(pool, server, verb)
   return ("/v1/pools/%s/servers/%s/%s"):format(encode(pool), encode(server), verb)
-end
-
--- penstock with the Lua text as its configuration. Returns it and the address of its admin.
-local function start(t, text, args)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local words = { "--admin", at }
-  for _, word in ipairs(args or {}) do words[#words + 1] = word end
-  words[#words + 1] = "run"
-  words[#words + 1] = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text)
-  return t:penstock(words), at
 end
 
 -- A pool "web" of these servers, and a listener that goes to it.
@@ -34,6 +21,19 @@ end
 
 local function change(t, at, pool, server, verb)
   return ask(t, at, path_of(pool, server, verb), { method = "POST" })
+end
+
+-- One connection that has chosen the server "a", and is not there yet: a proxy on the way has been asked for it.
+local function start_on_the_way(t)
+  local proxy = t:listen()
+  local p, at = start(t, ([[
+    local pool = ps.pool { name = "web", servers = { { "192.0.2.1:80", name = "a", via = "http://%s" } } }
+    ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
+  ]]):format(proxy.address))
+  local client = t:connect(p)
+  local hop = t:accept(proxy)
+  hop:expect "CONNECT 192.0.2.1:80 HTTP/1.1\r\n"
+  return p, at, client, hop
 end
 
 describe("a server that the admin drains", function()
@@ -124,14 +124,7 @@ describe("a server that the admin drains", function()
   end)
 
   case("ends one that reaches it only after the drain, since it had chosen it before", function(t)
-    local proxy = t:listen()
-    local p, at = start(t, ([[
-      local pool = ps.pool { name = "web", servers = { { "192.0.2.1:80", name = "a", via = "http://%s" } } }
-      ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
-    ]]):format(proxy.address))
-    local client = t:connect(p)
-    local hop = t:accept(proxy)
-    hop:expect "CONNECT 192.0.2.1:80 HTTP/1.1\r\n"
+    local p, at, client, hop = start_on_the_way(t)
     local status, body = change(t, at, "web", "a", "drain?over=0")
     assert.same({ 200, 1, 0 }, { status, body.connections, body.ending })
     hop:send "HTTP/1.1 200 OK\r\n\r\n"
@@ -140,14 +133,7 @@ describe("a server that the admin drains", function()
   end)
 
   case("does not end one that was on its way when it is up again by then", function(t)
-    local proxy = t:listen()
-    local p, at = start(t, ([[
-      local pool = ps.pool { name = "web", servers = { { "192.0.2.1:80", name = "a", via = "http://%s" } } }
-      ps.listen { name = "front", bind = "127.0.0.1:0", to = pool }
-    ]]):format(proxy.address))
-    local client = t:connect(p)
-    local hop = t:accept(proxy)
-    hop:expect "CONNECT 192.0.2.1:80 HTTP/1.1\r\n"
+    local _, at, client, hop = start_on_the_way(t)
     assert.equal(200, (change(t, at, "web", "a", "drain?over=0")))
     assert.equal(200, (change(t, at, "web", "a", "up")))
     hop:send "HTTP/1.1 200 OK\r\n\r\nhello"

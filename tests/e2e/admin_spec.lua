@@ -3,17 +3,10 @@ local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
 local sockets = require "tests.e2e.support.sockets"
 local case, case_as_root, sys = e2e.case, e2e.case_as_root, e2e.sys
-local ask, conns = admin.ask, admin.conns
+local ask, conns, start = admin.ask, admin.conns, admin.penstock
 local null = require("cjson").null
 
 local function socket(t) return "unix:" .. t:folder() .. "/admin.sock" end
-
--- penstock with an admin on a UNIX socket. Returns it and the address of the admin.
-local function start(t, args)
-  local words = { "--admin", socket(t) }
-  for _, word in ipairs(args) do words[#words + 1] = word end
-  return t:penstock(words), socket(t)
-end
 
 local token = "0123456789abcdef0123456789abcdef"
 

@@ -2,14 +2,7 @@
 local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
 local case = e2e.case
-local ask = admin.ask
-
-local function start(t, args)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local words = { "--admin", at }
-  for _, word in ipairs(args) do words[#words + 1] = word end
-  return t:penstock(words), at
-end
+local ask, start = admin.ask, admin.penstock
 
 local function stats(t, at)
   local status, body = ask(t, at, "/v1/stats")

@@ -2,21 +2,11 @@
 local e2e = require "tests.e2e.support.case"
 local admin = require "tests.e2e.support.admin"
 local case, sys = e2e.case, e2e.sys
-local ask, null = admin.ask, require("cjson").null
-
-local function encode(text)
-  return (text:gsub("[^%w_.~-]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
+local ask, encode, null = admin.ask, admin.encode, require("cjson").null
 
 -- penstock with this text as its configuration, a listener apart. Returns it and the address of its admin.
 local function start(t, text, args)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local words = { "--admin", at }
-  for _, word in ipairs(args or {}) do words[#words + 1] = word end
-  words[#words + 1] = "run"
-  words[#words + 1] = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text ..
-    '\nps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }')
-  return t:penstock(words), at
+  return admin.configured(t, text .. '\nps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }', args)
 end
 
 local function path_of(store, key, more)

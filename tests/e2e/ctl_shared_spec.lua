@@ -1,23 +1,13 @@
 -- penstock ctl for pools, stores, buckets, statistics and configuration.
 local e2e = require "tests.e2e.support.case"
+local admin = require "tests.e2e.support.admin"
 local cjson = require "cjson"
 local case = e2e.case
 
 -- penstock with this configuration, and a function that runs ctl on it: status, error text, output.
 local function start(t, text, args)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local words = { "--admin", at }
-  for _, word in ipairs(args or {}) do words[#words + 1] = word end
-  words[#words + 1] = "run"
-  words[#words + 1] = t:file("penstock.lua", 'local ps = require "penstock"\n' .. text)
-  return t:penstock(words), function(...) return t:run({ "ctl", ... }, { env = { PENSTOCK_ADMIN = at } }) end, at
-end
-
-local function expect_narrow(text)
-  for line in text:gmatch "[^\n]+" do
-    local _, columns = line:gsub("[^\128-\191]", "")
-    assert.is_true(columns <= 80, line)
-  end
+  local p, at = admin.configured(t, text, args)
+  return p, admin.ctl(t, at), at
 end
 
 -- What it prints; a failure of the case when it fails.
@@ -46,7 +36,7 @@ describe("penstock ctl", function()
       assert.equal(0, terminal:wait())
       return terminal.out:gsub("\r", "")
     end
-    expect_narrow(on_terminal(80))
+    admin.expect_narrow(on_terminal(80))
     assert.matches("\na_nam…r_long a_server_w…ather_long up +%- +2%.5 +0 +0 +0\n$", on_terminal(80))
     assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up ", on_terminal(120))
     local pool = "a_name_that_is_rather_long"
@@ -74,10 +64,10 @@ describe("penstock ctl", function()
       ps.listen { name = "front", bind = "127.0.0.1:0", to = "127.0.0.1:1" }
     ]])
     local out = output(ctl, "stores")
-    expect_narrow(out)
+    admin.expect_narrow(out)
     assert.matches("\nseen +8 +100000 +%d+ +256M +0\n$", out)
     out = output(ctl, "buckets")
-    expect_narrow(out)
+    admin.expect_narrow(out)
     assert.matches("\nlogins +0%.5 +5 +1 +%d+ +0\n$", out)
     out = output(ctl, "store", "seen", "keys")
     assert.matches("^TYPE +TTL  KEY\n", out)
@@ -170,7 +160,7 @@ describe("penstock ctl", function()
     t:connect(p.addresses[2]):read_all()
     p:access(2)
     local out = output(ctl, "stats")
-    expect_narrow(out)
+    admin.expect_narrow(out)
     assert.matches("^up [%d.]+s, configuration 1, reloads: 0 good, 0 failed\ndescriptors: %d+ open, at most %d+\n", out)
     assert.matches("\ngood +1 +2 +8 +8 +0\n  ended: eof 1\n  dialled: ok 2\n", out)
     assert.matches("\nbad +0 +1 +0 +0 +0\n  ended: refused 1\n  dialled: refused 1\n", out)
@@ -196,7 +186,7 @@ describe("penstock ctl", function()
     peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body))
     peer:finish()
     assert.equal(0, ctl:wait())
-    expect_narrow(ctl.out)
+    admin.expect_narrow(ctl.out)
     local _, n = ctl.out:gsub("a_reason_%?", "")
     assert.equal(40, n)
     assert.is_nil(ctl.out:find "\27")

@@ -1,22 +1,13 @@
 -- penstock ctl: what an operator sees and does from a terminal.
 local e2e = require "tests.e2e.support.case"
+local admin = require "tests.e2e.support.admin"
 local cjson = require "cjson"
 local case, sys = e2e.case, e2e.sys
 
 -- penstock with an admin on a UNIX socket, and a function that runs ctl on it: status, error text, output.
 local function start(t, args)
-  local at = "unix:" .. t:folder() .. "/admin.sock"
-  local words = { "--admin", at }
-  for _, word in ipairs(args) do words[#words + 1] = word end
-  return t:penstock(words), function(...) return t:run({ "ctl", ... }, { env = { PENSTOCK_ADMIN = at } }) end, at
-end
-
--- Every line fits into a terminal.
-local function expect_narrow(text)
-  for line in text:gmatch "[^\n]+" do
-    local _, columns = line:gsub("[^\128-\191]", "")
-    assert.is_true(columns <= 80, line)
-  end
+  local p, at = admin.penstock(t, args)
+  return p, admin.ctl(t, at), at
 end
 
 describe("penstock ctl", function()
@@ -96,12 +87,12 @@ describe("penstock ctl shows", function()
     t:expect_echo(p, upstream)
     local status, _, out = ctl "listeners"
     assert.equal(0, status)
-    expect_narrow(out)
+    admin.expect_narrow(out)
     assert.matches("NAME +ADDRESS +STATE +TLS +CONNS +LIMIT +ACCEPTED +LIMITED\n", out)
     assert.matches("\n%[::1%]:%d+ +%[::1%]:%d+ +open +%- +1 +50 +1 +0\n$", out)
     status, _, out = ctl "conns"
     assert.equal(0, status)
-    expect_narrow(out)
+    admin.expect_narrow(out)
     assert.matches("     ID CLIENT +UPSTREAM +STATE +AGE IDLE +UP +DOWN\n", out)
     assert.matches("\n      1 %[::1%]:%d+ +%S+… relaying +[%d.]+s +[%d.]+s +4 +4\n$", out)
   end)
@@ -266,7 +257,7 @@ describe("penstock ctl refuses", function()
       local status, _, out = t:run { "ctl", unpack(words) }
       assert.equal(0, status)
       assert.matches("^usage: penstock ctl", out)
-      expect_narrow(out)
+      admin.expect_narrow(out)
     end
   end)
 
@@ -328,7 +319,7 @@ describe("penstock ctl refuses", function()
         '"state":"relaying","age_ms":1,"idle_ms":1,"up":{"bytes":1e6},"down":{"bytes":1e6}}],"next":null}'):format(id)
       peer:send(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"):format(#body, body)):finish()
       assert.equal(0, ctl:wait())
-      expect_narrow(ctl.out)
+      admin.expect_narrow(ctl.out)
       assert.matches("\n *" .. id .. " 127.0.0.1:50000 +%S+… relaying ", ctl.out)
     end
   end)

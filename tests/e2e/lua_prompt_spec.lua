@@ -8,9 +8,7 @@ local function socket(t) return "unix:" .. t:folder() .. "/admin.sock" end
 
 -- penstock with an admin that takes Lua, and its address.
 local function start(t, args)
-  local words = { "--admin", socket(t), "--admin-lua" }
-  for _, word in ipairs(args) do words[#words + 1] = word end
-  return t:penstock(words), socket(t)
+  return admin.penstock(t, { "--admin-lua", unpack(args) })
 end
 
 -- The same with the policy `text` and an upstream.

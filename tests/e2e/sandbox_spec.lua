@@ -122,4 +122,21 @@ describe("the sandbox:", function()
     assert.is_false(without())
     assert.same({ ["2"] = true }, of_threads(p, "Seccomp"))
   end)
+
+  case("is not left by an upgrade to a configuration without it, which says so", function(t)
+    local server = t:listen()
+    local function write(options)
+      return t:file("penstock.lua", ('local ps = require "penstock"\n%s\nps.listen { bind = "127.0.0.1:0", to = "%s" }')
+        :format(options, server.address))
+    end
+    local p = t:penstock { "run", write "" }
+    local from = #p.err + 1
+    local q = t:upgrade(p)
+    assert.is_nil(p.err:find("takes a restart", from))
+    write "ps.options { sandbox = false }"
+    local r = t:upgrade(q)
+    r:log "sandbox = false (takes) a restart: the filter of the process before holds on"
+    assert.same({ ["2"] = true }, of_threads(r, "Seccomp"))
+    t:expect_echo(r, server)
+  end)
 end)
