@@ -31,8 +31,7 @@ describe("penstock ctl", function()
     assert.matches("\na_name_that_is_rather_long 127%.0%.0%.1:%d+ +up +%- +1 +1 +1 +0\n", out)
     assert.matches("\na_name_that_is_rather_long a_server_whose_name_is_rather_long up +%- +2%.5 +0", out)
     local function on_terminal(columns)
-      local command = ("stty cols %d; %s ctl --admin %s pools"):format(columns, os.getenv "PENSTOCK", at)
-      local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+      local terminal = t:at_terminal({ "ctl", "--admin", at, "pools" }, { columns = columns })
       assert.equal(0, terminal:wait())
       return terminal.out:gsub("\r", "")
     end
@@ -84,8 +83,7 @@ describe("penstock ctl", function()
       status, err, out = ctl("store", "seen", "get", "bytes" .. n)
       assert.same({ 0, "", bytes }, { status, err, out })
     end
-    local terminal = t:spawn { "script", "-qec", ("%s ctl --admin %s store seen get bytes"):format(os.getenv "PENSTOCK",
-      at), "/dev/null" }
+    local terminal = t:at_terminal { "ctl", "--admin", at, "store", "seen", "get", "bytes" }
     assert.equal(1, terminal:wait())
     assert.equal("penstock ctl: the value is no text; write it into a file: > FILE\r\n", terminal.out)
     assert.equal("set\n", output(ctl, "store", "seen", "set", "--type", "number", "--ttl=1h", "--", "-k", "-5"))

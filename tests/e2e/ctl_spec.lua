@@ -75,8 +75,7 @@ describe("penstock ctl shows", function()
     local _, ctl, at = start(t, { "-p", path, "127.0.0.1:0", "127.0.0.1:1" })
     local _, _, out = ctl "metrics"
     assert.truthy(out:find('seen_total{by="a\27[2J\194\155z"} 1\n', 1, true))
-    local command = ("%s ctl --admin %s metrics"):format(os.getenv "PENSTOCK", at)
-    local on_terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+    local on_terminal = t:at_terminal { "ctl", "--admin", at, "metrics" }
     assert.equal(0, on_terminal:wait())
     assert.truthy(on_terminal.out:find('seen_total{by="a?[2J??z"} 1', 1, true))
   end)
@@ -141,8 +140,7 @@ describe("penstock ctl --watch on a terminal", function()
     local server = t:listen()
     local p, _, at = start(t, { "127.0.0.1:0", server.address })
     for _ = 1, 10 do t:expect_echo(p, server) end
-    local command = ("stty rows 10; %s ctl --admin %s conns --watch=100ms"):format(os.getenv "PENSTOCK", at)
-    local terminal = t:spawn { "script", "-qec", command, "/dev/null" }
+    local terminal = t:at_terminal({ "ctl", "--admin", at, "conns", "--watch=100ms" }, { rows = 10 })
     local screen = terminal:wait_for("out", "\27%[H\27%[2J([^\27]+)\27%[H\27%[2J     ID")
     local lines = {}
     for line in screen:gmatch "[^\r\n]+" do lines[#lines + 1] = line end

@@ -366,9 +366,8 @@ end)
 -- ---- penstock ctl lua ----
 
 -- A terminal that runs it. Returns the process: write() types, out is the screen.
-local function terminal(t, at, options)
-  local command = ("%s ctl --admin %s lua %s"):format(os.getenv "PENSTOCK", at, options or "")
-  return t:spawn({ "script", "-qec", command, "/dev/null" },
+local function terminal(t, at, ...)
+  return t:at_terminal({ "ctl", "--admin", at, "lua", ... },
     { input = true, env = { TERM = "xterm", LC_ALL = "C.UTF-8", HOME = t:folder() } })
 end
 
@@ -463,7 +462,7 @@ describe("penstock ctl lua", function()
 
   case("gives up a chunk on Ctrl-C, while it is typed and while it runs, and goes on", function(t)
     local p, at = start_policy(t)
-    local screen = terminal(t, at, "--timeout 60")
+    local screen = terminal(t, at, "--timeout", "60")
     assert.truthy(screen:wait_for("out", "(> )"))
     type_line(screen, "if true then", "\n[^\n]*>> ")
     local from = #screen.out + 1
@@ -486,7 +485,7 @@ describe("penstock ctl lua", function()
     local screen = terminal(t, socket(t))
     assert.equal(1, screen:wait())
     assert.matches("start penstock with %-%-admin%-lua", screen.out)
-    local everywhere = terminal(t, socket(t), "--worker all")
+    local everywhere = terminal(t, socket(t), "--worker", "all")
     assert.equal(2, everywhere:wait())
     assert.matches("the prompt is in one worker", everywhere.out)
   end)

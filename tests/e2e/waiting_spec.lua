@@ -10,16 +10,16 @@ local function start(t, policy)
   return t:penstock { "--admin", at, "-p", path, "127.0.0.1:0", server.address }, at, server
 end
 
--- What the first connection waits for, once `hook` does.
-local function expect_waiting(t, at, hook)
-  local waiting
+-- Demands that the first connection comes to wait in this hook at this line of this file.
+local function expect_waiting(t, at, hook, place)
+  local seen
   sys.wait_until(function()
     local c = admin.conns(t, at)[1]
-    waiting = c and c.waiting
-    return waiting and waiting ~= null and waiting.hook == hook
+    local waiting = c and c.waiting
+    seen = waiting and waiting ~= null and { waiting.hook, waiting.line:match "([^/]+)$" }
+    return seen and seen[1] == hook and seen[2] == place
   end)
-  assert.equal(hook, waiting ~= null and waiting.hook)
-  return waiting.line:match "([^/]+)$"
+  assert.same({ hook, place }, seen)
 end
 
 describe("the waiting hook of a connection", function()
@@ -31,7 +31,7 @@ describe("the waiting hook of a connection", function()
       end }
     ]])
     local client = t:connect(p)
-    assert.equal("route.lua:4", expect_waiting(t, at, "connect"))
+    expect_waiting(t, at, "connect", "route.lua:4")
     client:send "ping"
     t:accept(server):expect "ping"
     assert.equal(null, admin.conns(t, at)[1].waiting)
@@ -50,7 +50,7 @@ ps.listen { bind = "127.0.0.1:0", to = %q, policy = { { connect = function() end
 ]]):format(server.address))
     local p = t:penstock { "--admin", at, "run", path }
     local client = t:connect(p)
-    assert.equal("list.lua:3", expect_waiting(t, at, "connect"))
+    expect_waiting(t, at, "connect", "list.lua:3")
     client:reset()
   end)
 
@@ -65,7 +65,7 @@ ps.listen { bind = "127.0.0.1:0", to = %q, policy = { { connect = function() end
       os.getenv "PENSTOCK", at, server.address)
     local p = t:spawn { "sh", "-c", command }
     local client = t:connect(p:wait_for("err", "listening on (%S+)"))
-    assert.equal("route.lua:2", expect_waiting(t, at, "connect"))
+    expect_waiting(t, at, "connect", "route.lua:2")
     client:close()
   end)
 
@@ -78,7 +78,7 @@ ps.listen { bind = "127.0.0.1:0", to = %q, policy = { { connect = function() end
     local client, upstream = t:pair(p, server)
     client:send "a\n"
     upstream:expect "a\n"
-    assert.equal("route.lua:3", expect_waiting(t, at, "filter.up"))
+    expect_waiting(t, at, "filter.up", "route.lua:3")
   end)
 
   case("is none where there is no policy", function(t)

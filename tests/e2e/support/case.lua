@@ -163,6 +163,17 @@ function Case:run(args, options)
   return status, p.err, p.out
 end
 
+-- Runs penstock at a terminal of its own. Options: rows, columns, and those of process.start. What it writes is `out`.
+function Case:at_terminal(args, options)
+  options = options or {}
+  local size = ("stty rows %d cols %d"):format(options.rows or 24, options.columns or 80)
+  local words = {}
+  for i, word in ipairs { binary, unpack(args) } do words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
+  -- exec: a shell that waits is interrupted by Ctrl-C, too, and its status is not that of penstock.
+  local command = size .. " && exec " .. table.concat(words, " ")
+  return self:spawn({ "script", "-qec", command, "/dev/null" }, options)
+end
+
 -- Another program.
 function Case:spawn(argv, options)
   local child = process.start(argv, options)
