@@ -278,6 +278,14 @@ function Conn:timeout(times) end
 ---@return penstock.Error? err
 function Conn:nodelay(side, on) end
 
+---What goes over the connection from now on, into a file that Wireshark opens; of TLS the plain text. false: no more.
+---@param path string | false
+---@param options? { side: "client" | "upstream" | "both" | nil, max: penstock.Size?, first: penstock.Size? }
+---@return true? ok
+---@return penstock.Error? err
+---@return string? detail
+function Conn:capture(path, options) end
+
 ---Ends it as ps.deny does, at any time.
 ---@param options? { reason: string?, reset: boolean? }
 ---@return true? ok

@@ -25,6 +25,7 @@
 #include "penstock/cli/privileges.h"
 #include "penstock/cli/sandbox.h"
 #include "penstock/cli/test_command.h"
+#include "penstock/net/capture.h"
 #include "penstock/proxy/handover.h"
 #include "penstock/proxy/server.h"
 #include "penstock/proxy/shared.h"
@@ -71,6 +72,7 @@ static void raise_descriptor_limit(void)
 static void ignore_signals(void)
 {
     signal(SIGPIPE, SIG_IGN); /* a broken connection is an error code of write() */
+    signal(SIGXFSZ, SIG_IGN); /* a file over `ulimit -f`, too */
     /* Until the server listens to them: whoever has read the pid file may send them. */
     signal(SIGHUP, SIG_IGN);
     signal(SIGUSR1, SIG_IGN);
@@ -282,6 +284,7 @@ static enum exit_status run(struct load_args *args, const struct config *config)
     else
         report(args, config, "cannot start: out of memory");
     shared_free(args->shared);
+    captures_stop(LOG_CLOSE_WAIT_MS);
     log_close(LOG_CLOSE_WAIT_MS);
     return status;
 }

@@ -234,6 +234,12 @@ static enum step flush_pipe(struct relay *r)
 }
 #endif
 
+/* Bytes have to be seen by somebody. */
+static bool is_captured(const struct relay *r)
+{
+    return r->from->capture || r->to->capture;
+}
+
 /* A bulk transfer earns larger reads, or splice where it is allowed. */
 static void note_read(struct relay *r, size_t n)
 {
@@ -244,7 +250,7 @@ static void note_read(struct relay *r, size_t n)
     if (r->full_reads < FULL_READS)
         r->full_reads++;
     if (r->full_reads == FULL_READS && r->mode == RELAY_COPY && r->choice == RELAY_CHOICE_AUTO &&
-        !r->from->urgent) {
+        !r->from->urgent && !is_captured(r)) {
         r->mode = RELAY_SPLICE;
         r->small_splices = 0;
     }
@@ -362,6 +368,11 @@ static enum step splice_failed(struct relay *r)
 
 static enum step splice_on(struct relay *r)
 {
+    if (is_captured(r)) { /* for how long, who knows */
+        if (r->choice == RELAY_CHOICE_AUTO)
+            r->mode = RELAY_COPY;
+        return copy(r);
+    }
     if (r->from->ops || !stream_takes_splice(r->to)) { /* only sockets can */
         no_more_splice(r);
         return AGAIN;
@@ -590,5 +601,5 @@ size_t relay_unsent(const struct relay *r)
 const char *relay_mode_name(const struct relay *r)
 {
     static const char *const names[] = {"copy", "splice", "lua", "lua", "discard"};
-    return names[r->mode];
+    return names[r->mode == RELAY_SPLICE && is_captured(r) ? RELAY_COPY : r->mode];
 }

@@ -11,6 +11,8 @@
 #include <linux/sockios.h>
 #endif
 
+#include "penstock/net/capture.h"
+
 void stream_init(struct stream *s, void (*on_event)(struct poller_entry *entry, unsigned events))
 {
     /* A fresh socket takes bytes; whether it has some, the first event tells. */
@@ -86,9 +88,25 @@ static ssize_t received(struct stream *s, ssize_t got)
     return failed(s, got);
 }
 
+void stream_capture(struct stream *s, struct capture *c)
+{
+    capture_free(s->capture);
+    s->capture = c;
+}
+
+static void capture_read(struct stream *s, const void *bytes, ssize_t got)
+{
+    if (got > 0 && !capture_received(s->capture, bytes, (size_t)got))
+        stream_capture(s, NULL);
+    else if (s->eof)
+        capture_peer_ended(s->capture, s->err);
+}
+
 ssize_t stream_read(struct stream *s, void *buf, size_t n)
 {
     ssize_t got = received(s, s->ops ? s->ops->read(s, buf, n) : plain_read(s, buf, n, 0));
+    if (s->capture)
+        capture_read(s, buf, got);
     /* Less than asked for: drained, and the next byte makes a new edge. An end, an error or an
      * urgent mark cuts reads short too, and has made its edge already. */
     if (got > 0 && (size_t)got < n && !s->read_on)
@@ -120,6 +138,8 @@ ssize_t stream_write(struct stream *s, const void *buf, size_t n)
     }
     if (put < 0)
         put = 0;
+    if (put && s->capture && !capture_sent(s->capture, buf, (size_t)put))
+        stream_capture(s, NULL);
     if ((size_t)put < n || stream_staged(s))
         s->writable = false;
     return put;
@@ -133,6 +153,8 @@ static int plain_shutdown(const struct stream *s)
 int stream_shutdown(struct stream *s)
 {
     s->shut = true;
+    if (s->capture)
+        capture_own_ended(s->capture, false);
     int err = s->ops ? s->ops->shutdown(s) : plain_shutdown(s);
     if (!err)
         return 0;
@@ -144,6 +166,8 @@ int stream_shutdown(struct stream *s)
 
 int stream_move(struct stream *from, struct stream *to, struct poller *p)
 {
+    to->capture = from->capture;
+    from->capture = NULL;
     if (!from->ops)
         return poller_move_edge(p, &from->entry, &to->entry);
     to->ops = from->ops;
@@ -174,8 +198,18 @@ int stream_set_nodelay(struct stream *s, bool on)
                                                        : -errno; /* a UNIX socket has no delay */
 }
 
+/* It ends with the stream. */
+static void end_capture(struct stream *s, bool aborted)
+{
+    if (!s->capture)
+        return;
+    capture_own_ended(s->capture, aborted);
+    stream_capture(s, NULL);
+}
+
 void stream_close(struct stream *s)
 {
+    end_capture(s, false);
     if (s->ops && stream_is_open(s))
         s->ops->close(s, false);
     else
@@ -185,6 +219,7 @@ void stream_close(struct stream *s)
 void stream_abort(struct stream *s)
 {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    end_capture(s, true);
     if (!stream_is_open(s))
         return;
     if (s->ops) {

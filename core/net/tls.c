@@ -308,6 +308,7 @@ static void free_tls(struct tls *t)
 static void take_over(struct stream *s, struct tls *t)
 {
     t->lower = *s;
+    t->lower.capture = NULL;  /* goes on above, in plain */
     t->lower.readable = true; /* bytes may have come before we looked */
     s->ops = &tls_ops;
     s->impl = t;

@@ -67,6 +67,7 @@ static void free_conn(struct loop_task *task)
     list_remove(&c->node);
     targets_drop(c->targets);
     free(c->own_timeouts);
+    conn_capture_end(c);
     conn_free_tags(c);
     conn_free_proxy(c);
     free(c->failed_hop);
@@ -592,6 +593,7 @@ static void on_dialled(void *arg, const struct dial_result *result)
     c->connected_ns = conn_loop(c)->now_ns;
     conn_keep_to_drain(c);
     conn_count_dial(c, DIAL_OK);
+    conn_capture_begin(c);
     conn_set_state(c, CONN_CONNECTED);
     conn_decide(c, HOOK_CONNECTED);
 }

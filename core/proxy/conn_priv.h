@@ -41,6 +41,10 @@ void conn_tls_chosen(struct conn *c, struct tls_cert *cert, bool refuse);
 /* It is no handshake in flight any more. */
 void conn_leave_handshakes(struct conn *c);
 
+/* conn_capture.c */
+/* A side may have come that is to be captured. */
+void conn_capture_begin(struct conn *c);
+
 /* conn.c */
 /* Ends the client cleanly although TLS has failed, so that it gets the alert. */
 void conn_close_after_alert(struct conn *c, const char *why);

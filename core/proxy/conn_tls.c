@@ -14,6 +14,7 @@
 static void go_on(struct conn *c)
 {
     conn_set_state(c, CONN_CONNECT);
+    conn_capture_begin(c);
     conn_decide(c, HOOK_CONNECT);
 }
 

@@ -443,6 +443,8 @@ void lib_conn_io_open(lua_State *L, struct vm *vm)
         {"dialogue_end", io_dialogue_end},
         {"fail", io_fail},
         {"timeouts", io_timeouts},
+        {"capture", lib_conn_capture},
+        {"capture_end", lib_conn_capture_end},
         {"deny", io_deny},
         {"add_methods", io_add_methods},
         {NULL, NULL},

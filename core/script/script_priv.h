@@ -96,6 +96,10 @@ void lib_conn_ask_close(struct script_conn *s, struct conn *c, bool reset);
 /* What a hook does with a connection's bytes (lib_conn_io.c): its methods, for the table of names
  * on the top, and the primitives for lua/penstock/conn.lua, for the one below it. May raise. */
 extern const luaL_Reg lib_conn_io_methods[];
+/* capture(conn, path, max bytes, first bytes, side), capture_end(conn): the Lua half has checked
+ * the options. */
+int lib_conn_capture(lua_State *L);
+int lib_conn_capture_end(lua_State *L);
 void lib_conn_io_open(lua_State *L, struct vm *vm);
 
 /* ---- tasks (sched.c) ---- */

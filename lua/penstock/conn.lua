@@ -3,6 +3,11 @@ local check = require "penstock.check"
 local error, pairs, type = error, pairs, type
 
 local timeout_call = "conn:timeout{ idle = 60, half_closed = 10 }"
+local capture_call = 'conn:capture("path.pcapng", { side = "both", max = "100M", first = "64K" })'
+local capture_keys = { "side", "max", "first" }
+local sides = { client = true, upstream = true, both = true }
+local CAPTURE_MAX, CAPTURE_LEAST = 100 * 1024 * 1024, 128 * 1024
+
 local timeout_keys = { "connect", "handshake", "first_byte", "idle", "half_closed", "life" }
 
 -- install(ps, core, time_ms, starttls, hello)
@@ -40,6 +45,31 @@ return function(ps, core, time_ms, starttls, hello)
     local ms = {}
     for key, value in pairs(options) do ms[key] = time_ms(value, timeout_call .. ": " .. key, 2) end
     return conn.timeouts(self, ms)
+  end
+
+  -- A size as a number of bytes; `least` or more, or 0.
+  local function size(key, value, least, default)
+    if value == nil then return default end
+    local n = core.size(value)
+    if not n or n ~= 0 and n < least then
+      error(("%s: %s is a size of %d or more, or 0 for no limit"):format(capture_call, key, least), 3)
+    end
+    return n
+  end
+
+  -- conn:capture(path [, { side =, max =, first = }]): what goes over the connection, into a file for Wireshark;
+  -- conn:capture(false): no more.
+  function methods.capture(self, path, options)
+    if path == false then return conn.capture_end(self) end
+    if type(path) ~= "string" or path == "" or path:find("\0", 1, true) then
+      error("the right call is " .. capture_call .. ", or conn:capture(false)", 2)
+    end
+    if options == nil then return conn.capture(self, path, CAPTURE_MAX, 0, "client") end
+    check.keys(options, capture_call, capture_keys, 2)
+    local side = options.side == nil and "client" or options.side
+    if not sides[side] then error(capture_call .. ': side is "client", "upstream" or "both"', 2) end
+    local max = size("max", options.max, CAPTURE_LEAST, CAPTURE_MAX)
+    return conn.capture(self, path, max, size("first", options.first, 1, 0), side)
   end
 
   -- conn:deny{ reason =, reset = }: ends it as ps.deny does, at any time.

@@ -10,6 +10,7 @@
 
 #include "penstock/net/poller.h"
 
+struct capture;
 struct stream;
 
 /* What takes the place of a socket's system calls. None of them calls back or touches the flags of
@@ -50,6 +51,7 @@ struct stream {
     struct poller_entry entry;    /* fd (-1: closed), callback of the owner */
     const struct stream_ops *ops; /* NULL: a plain socket */
     void *impl;                   /* of ops */
+    struct capture *capture;      /* of what is read and written here; NULL: none */
     int err; /* first error the socket reported, negative errno; an EOF after it is an abort, not an
                 end */
     bool readable; /* a read may give something */
@@ -99,6 +101,8 @@ static inline bool stream_takes_splice(const struct stream *s)
 {
     return !s->ops || (s->ops->takes_splice && s->ops->takes_splice(s));
 }
+/* Captures from here on, in the place of what captured before; takes `c` over. NULL: no more. */
+void stream_capture(struct stream *s, struct capture *c);
 /* Must it be shut down before it is closed, for the other side to see an end? */
 static inline bool stream_says_goodbye(const struct stream *s)
 {

@@ -20,6 +20,7 @@ struct acceptor;
 struct config_listener;
 struct generation;
 struct config_timeouts;
+struct conn_capture;
 struct listener;
 struct listener_stats;
 struct worker;
@@ -87,6 +88,7 @@ struct conn {
     size_t target;                        /* index in targets of the one connected or last tried */
     struct conn_tag *tags;                /* newest first */
     struct config_timeouts *own_timeouts; /* a hook has changed some; NULL: the listener's */
+    struct conn_capture *capture;         /* NULL: none */
     struct timer deadline;                /* the nearest of all its deadlines, checked lazily */
     struct loop_task free_task;
     uint64_t id;  /* unique in the process */
@@ -199,6 +201,18 @@ const struct config_timeouts *conn_timeouts(const struct conn *c);
  * out of memory. */
 struct config_timeouts *conn_change_timeouts(struct conn *c);
 void conn_watch_again(struct conn *c);
+
+struct conn_capture_options {
+    const char *path;
+    uint64_t max_bytes;    /* of the file and its older half; 0: any number */
+    uint64_t first_bytes;  /* stop after so many of this connection; 0: never */
+    bool client, upstream; /* which sides */
+};
+/* Captures what goes over its sides from now on (capture.h), of a side to come from its beginning;
+ * one before ends. Under a virtual network nothing is written. Returns 0, or what is wrong with the
+ * file, as capture_file_open() says it. */
+int conn_capture(struct conn *c, const struct conn_capture_options *options);
+void conn_capture_end(struct conn *c);
 
 /* Does its policy want to be asked? */
 static inline bool conn_has_hook(const struct conn *c, enum policy_hook hook)

@@ -101,6 +101,7 @@ end
 
 function Stage:text(text)
   text = text:gsub("/etc/penstock/[%w_.-]+", function(name) return self:path(name) end)
+  text = text:gsub("[%w_.-]+%.pcapng", function(name) return self.t:folder() .. "/" .. name end)
   text = text:gsub('bind = "([^"]*)"', function(name) return ("bind = '%s'"):format(self:listen(name)) end)
   text = text:gsub('"(%a+%d?://[^"/]*)"', function(url) return ('"%s"'):format(self:proxy(url)) end)
   return (text:gsub('"([%w.-]+:%d[%d-]*)"', function(name) return ('"%s"'):format(self:target(name)) end)
