@@ -47,6 +47,18 @@ static size_t in_pipe(const struct relay *r)
     return r->pipe ? r->pipe->held_bytes : 0;
 }
 
+/* What a hook has looked at stays to be relayed: it belongs to what comes from now on. */
+static void catch_up(struct stream *s, const struct relay *from)
+{
+    size_t n = buf_len(&from->unread);
+    if (n && !capture_received(s->capture, buf_bytes(&from->unread), n))
+        stream_capture(s, NULL);
+    if (s->eof && s->capture)
+        capture_peer_ended(s->capture, s->err);
+    if (s->shut && s->capture)
+        capture_own_ended(s->capture, false);
+}
+
 static void begin(struct conn *c, enum conn_side side)
 {
     struct conn_capture *capture = c->capture;
@@ -75,9 +87,12 @@ static void begin(struct conn *c, enum conn_side side)
         .unseen_bytes = in_pipe(upstream ? &c->up : &c->down),
         .upstream = upstream,
     });
-    if (!made)
+    if (!made) {
         log_line(LOG_WARN, c->id, "%s: no capture: out of memory", conn_listener_name(c));
+        return;
+    }
     stream_capture(s, made);
+    catch_up(s, upstream ? &c->down : &c->up);
 }
 
 /* Its client is known, and speaks in plain. */

@@ -164,6 +164,30 @@ describe("conn:capture", function()
     assert.is_true(down == bulk.text(0, 102400))
   end)
 
+  case("has what a hook had looked at before, and the end that was seen with it", function(t)
+    local server = t:listen()
+    local p, path = start(t, [[return { connect = function(conn)
+      local line = conn:peek_line()
+      conn:peek(100)
+      assert(conn:capture("$FILE", { side = "both" }))
+      conn.log.info("has seen %s", line)
+    end }]], { "127.0.0.1:0", server.address })
+    local client = t:connect(p)
+    client:send("HELLO\nmore"):finish()
+    local upstream = t:accept(server)
+    upstream:expect "HELLO\nmore"
+    upstream:send "bye"
+    upstream:close()
+    client:expect "bye"
+    client:expect_eof()
+    p:log "has seen HELLO"
+    p:access(1)
+    p:stop()
+    capture.expect_sound(t, path)
+    for number = 0, 1 do assert.same({ "HELLO\nmore", "bye" }, { capture.bytes(t, path, number) }) end
+    assert.equal(4, #capture.rows(t, path, "tcp.flags.fin == 1", "frame.number"))
+  end)
+
   case("ends with conn:capture(false)", function(t)
     local server = t:listen()
     local p, path = start(t, [[return {
