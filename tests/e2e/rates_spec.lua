@@ -125,13 +125,15 @@ describe("rates of connections", function()
     local client, upstream = t:expect_echo(p, server)
     p:signal "TERM"
     p:log "no new connections"
+    assert.truthy(sys.wait_until(function() return not t:try_connect(p) end), "it listens still")
+    local nobody_asks = p:descriptors()
     local curl = list(t, at, "?rates=true")
     keep_busy(client, upstream, curl)
     assert.is_true(finish(curl)[1].up.rate > 0)
-    local before = p:descriptors()
+    assert.truthy(sys.wait_until(function() return p:descriptors() == nobody_asks end), "curl is not forgotten")
     local asker = t:connect(at)
     asker:send "GET /v1/connections?rates=true HTTP/1.0\r\nHost: localhost\r\n\r\n"
-    sys.wait_until(function() return p:descriptors() > before end)
+    assert.truthy(sys.wait_until(function() return p:descriptors() > nobody_asks end))
     p:signal "TERM"
     asker:expect "HTTP/1.1 503"
     p:expect_exit(0)
@@ -142,7 +144,7 @@ describe("rates of connections", function()
     t:expect_echo(p, server)
     local before = p:descriptors()
     local curl = list(t, at, "?rates=true")
-    sys.wait_until(function() return p:descriptors() > before end)
+    assert.truthy(sys.wait_until(function() return p:descriptors() > before end))
     curl:kill()
     assert.equal(0, finish(list(t, at, "?rates=true"))[1].up.rate)
   end)
