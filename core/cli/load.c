@@ -10,6 +10,7 @@
 #include "penstock/base/err.h"
 #include "penstock/base/log.h"
 #include "penstock/cli/options.h"
+#include "penstock/net/tls_cert.h"
 #include "penstock/proxy/shared.h"
 #include "penstock/script/script.h"
 
@@ -107,8 +108,13 @@ static int load(struct options *o, struct script_options *script, unsigned worke
 
 static void warn_of_targets(const struct config_listener *l)
 {
+    const struct tls_client *before = NULL; /* targets of one list share it, as a rule */
     for (size_t i = 0; l->to && i < l->to->n; i++) {
         const struct target *t = &l->to->items[i];
+        const struct tls_client *tls = t->options ? t->options->tls : NULL;
+        if (tls && tls_client_cert(tls) && tls != before)
+            tls_cert_warn(tls_client_cert(tls));
+        before = tls;
         if (t->options && t->options->tls && tls_client_is_insecure(t->options->tls))
             log_warn("the certificate of %s is NOT checked: whoever sits between can read and "
                      "change everything",

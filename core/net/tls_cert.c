@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -172,6 +173,13 @@ int64_t tls_cert_seconds_left(const struct tls_cert *c)
     int days = 0, seconds = 0;
     ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(c->leaf));
     return (int64_t)days * 86400 + seconds;
+}
+
+int64_t tls_cert_not_after(const struct tls_cert *c)
+{
+    struct tm tm = {0};
+    ASN1_TIME_to_tm(X509_get0_notAfter(c->leaf), &tm); /* RFC 5280: it is in UTC */
+    return timegm(&tm);
 }
 
 void tls_cert_warn(const struct tls_cert *c)

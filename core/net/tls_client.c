@@ -22,6 +22,7 @@ struct kept {
 struct tls_client {
     atomic_uint refs;
     SSL_CTX *ctx;
+    struct tls_cert *cert; /* held; NULL: none */
     bool checks_chain, checks_name;
     size_t n_pins;
     unsigned char pins[PINS_MAX][TLS_FINGERPRINT_BYTES];
@@ -46,8 +47,14 @@ void tls_client_drop(struct tls_client *c)
         SSL_SESSION_free(c->sessions[i].session);
     }
     SSL_CTX_free(c->ctx);
+    tls_cert_drop(c->cert);
     pthread_mutex_destroy(&c->lock);
     free(c);
+}
+
+const struct tls_cert *tls_client_cert(const struct tls_client *c)
+{
+    return c->cert;
 }
 
 SSL_CTX *tls_client_ctx(const struct tls_client *c)
@@ -212,14 +219,10 @@ static int trust(struct tls_client *c, const char *ca, char *why, size_t why_cap
 
 static int show(struct tls_client *c, const struct tls_client_options *o, char *why, size_t why_cap)
 {
-    struct tls_cert *cert;
-    int err = tls_cert_load(o->cert, o->key, &cert, why, why_cap);
-    if (err)
-        return err;
-    if (tls_cert_use_ctx(cert, c->ctx))
+    int err = tls_cert_load(o->cert, o->key, &c->cert, why, why_cap);
+    if (!err && tls_cert_use_ctx(c->cert, c->ctx))
         err = tls_refuse(why, why_cap, "the certificate in \"%s\" cannot be used: %s", o->cert,
                          tls_last_error());
-    tls_cert_drop(cert);
     return err;
 }
 

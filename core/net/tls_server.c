@@ -89,6 +89,11 @@ void tls_server_warn(const struct tls_server *s)
         tls_cert_warn(s->certs[i].cert);
 }
 
+const struct tls_cert *tls_server_cert_at(const struct tls_server *s, size_t i)
+{
+    return i < s->n_certs ? s->certs[i].cert : NULL;
+}
+
 static int take_certs(struct tls_server *s, const struct tls_server_options *o)
 {
     s->certs = calloc(o->n_certs, sizeof *s->certs);

@@ -172,6 +172,17 @@ static void free_changes(struct server *s, struct worker_change **changes)
     free(changes);
 }
 
+static void tell_certificates(struct server *s, const struct config *config,
+                              const struct listeners *list)
+{
+    const char **names = calloc(list->n + 1, sizeof *names);
+    for (size_t i = 0; names && i < list->n; i++)
+        names[i] = config->listeners[i].name ? config->listeners[i].name : list->items[i]->text;
+    if (names)
+        stats_take_certificates(s->counts.stats, config, names);
+    free(names);
+}
+
 /* From here on nothing fails. */
 static void commit(struct server *s, const struct config *config, const struct listeners *list,
                    size_t *from, struct worker_change **changes)
@@ -179,6 +190,7 @@ static void commit(struct server *s, const struct config *config, const struct l
     for (size_t i = 0; i < list->n; i++)
         if (from[i] != SIZE_MAX)
             listener_set_rate(list->items[i], &config->listeners[i], clock_now_ns());
+    tell_certificates(s, config, list);
     s->listeners = *list;
     s->from = from;
     atomic_store(&s->n_changed, 0);

@@ -44,6 +44,7 @@ struct stats *stats_new(struct shared *shared, unsigned n_workers)
     s->n_workers = n_workers;
     s->start_time = wall_clock();
     list_init(&s->listeners);
+    list_init(&s->certs);
     s->workers = new_records(n_workers, sizeof *s->workers);
     if (!s->workers || uv_mutex_init(&s->lock))
         goto fail;
@@ -70,6 +71,7 @@ void stats_free(struct stats *s)
         free(name->workers);
         free(name);
     }
+    stats_forget_certificates(&s->certs);
     uv_mutex_destroy(&s->lock);
     free(s->workers);
     free(s);

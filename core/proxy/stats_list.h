@@ -22,6 +22,9 @@
       LABELS("listener", "result", "resumed"), "TLS handshakes with clients that have ended")      \
     X(HANDSHAKE, HISTOGRAM, "penstock_tls_handshake_seconds", LABELS("listener"),                  \
       "Time of those that succeeded")                                                              \
+    X(CERTIFICATE, GAUGE, "penstock_tls_certificate_expiry_timestamp_seconds",                     \
+      LABELS("listener", "side", "file"),                                                          \
+      "When a certificate of the configuration expires, in seconds since 1970")                    \
     X(DIALS, COUNTER, "penstock_dials_total", LABELS("listener", "result"),                        \
       "Attempts to reach an upstream that have ended, each with all its addresses")                \
     X(DNS, COUNTER, "penstock_dns_queries_total", LABELS("result"),                                \

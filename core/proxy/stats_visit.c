@@ -204,6 +204,16 @@ static void show_dials(struct page *p)
                 stats_dial_word(i));
 }
 
+static void show_certificates(struct page *p)
+{
+    begin(p, OWN_CERTIFICATE);
+    list_for_each (node, next, &p->stats->certs) {
+        const struct stats_cert *c = container_of(node, struct stats_cert, node);
+        if (p->n < METRICS_SERIES_MAX)
+            PUT(p, (double)c->not_after, c->listener, c->side, c->file);
+    }
+}
+
 static void show_listeners(struct page *p)
 {
     uv_mutex_lock(&p->stats->lock);
@@ -220,6 +230,7 @@ static void show_listeners(struct page *p)
     show_handshakes(p);
     begin_durations(p, OWN_HANDSHAKE, stats_short_bounds);
     show_durations(p, offsetof(struct listener_stats, handshake));
+    show_certificates(p);
     show_dials(p);
     uv_mutex_unlock(&p->stats->lock);
 }

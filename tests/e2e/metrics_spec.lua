@@ -1,4 +1,5 @@
 -- penstock's own metrics: the numbers are those of what has happened, over all workers, and a reload keeps them.
+local admin = require "tests.e2e.support.admin"
 local e2e = require "tests.e2e.support.case"
 local dns = require "tests.e2e.support.dns"
 local peers = require "tests.e2e.support.peers"
@@ -48,6 +49,20 @@ local function reload(p, pattern)
   local from = #p.err + 1
   p:signal "HUP"
   p:log(pattern or "version %d+ is in force", from)
+end
+
+-- When a certificate expires, by openssl(1) and date(1).
+local function end_of(certificate)
+  local pipe = assert(io.popen(('date -d "$(openssl x509 -enddate -noout -in %s | cut -d= -f2)" +%%s'):format(
+    certificate.cert)))
+  local seconds = tonumber(pipe:read "*a")
+  pipe:close()
+  return assert(seconds)
+end
+
+local function expiry_of(listener, side, file)
+  return ('penstock_tls_certificate_expiry_timestamp_seconds{listener="%s",side="%s",file="%s"}'):format(listener, side,
+    file)
 end
 
 local function end_both(client, upstream)
@@ -173,6 +188,38 @@ describe("penstock's own metrics:", function()
       ['penstock_tls_handshakes_total{listener="brief",result="timeout",resumed="false"}'] = 1,
       ['penstock_tls_handshake_seconds_count{listener="brief"}'] = 0,
     })
+  end)
+
+  case("tell until when the certificates in force are valid, and a reload tells of new ones", function(t)
+    local shown, other = tls.certificate(t:folder(), "a.lab"), tls.certificate(t:folder(), "b.lab", { days = 20 })
+    local p = start(t, 1, [[
+      ps.listen { name = "l", bind = { "127.0.0.1:0", "127.0.0.1:0" }, tls = { cert = %q, key = %q,
+        sni = { ["b.lab"] = { cert = %q, key = %q } } }, to = "127.0.0.1:1" }
+    ]], shown.cert, shown.key, other.cert, other.key)
+    local function expiry(certificate) return expiry_of("l", "client", certificate.cert) end
+    local before = end_of(shown)
+    local text = expect(t, p, { [expiry(shown)] = before, [expiry(other)] = end_of(other) })
+    assert.equal(2, select(2, text:gsub("\npenstock_tls_certificate_expiry_timestamp_seconds{", "")))
+    tls.certificate(t:folder(), "a.lab", { days = 90 })
+    sys.write_file(other.cert, "broken")
+    t:expect_error "b_lab.pem"
+    reload(p, "version 1 stays in force")
+    assert.equal(before, value(page(t, p), expiry(shown)))
+    tls.certificate(t:folder(), "b.lab", { days = 60 })
+    reload(p)
+    assert.is_true(end_of(shown) > before)
+    expect(t, p, { [expiry(shown)] = end_of(shown), [expiry(other)] = end_of(other) })
+    write(t, "")
+    reload(p)
+    assert.is_nil(page(t, p):match "\npenstock_tls_certificate_expiry_timestamp_seconds{")
+  end)
+
+  case("tell until when the certificate that upstreams are shown is valid", function(t)
+    local ours = tls.certificate(t:folder(), "me.lab", { days = 40 })
+    local p, at = admin.penstock(t, { "--tls-dial-cert", ours.cert, "--tls-dial-key", ours.key, "127.0.0.1:0",
+      "tls://127.0.0.1:1,tls://127.0.0.1:2" })
+    local _, text = admin.ask(t, at, "/metrics")
+    assert.equal(end_of(ours), value(text, expiry_of(p.address, "upstream", ours.cert)))
   end)
 
   case("a limit that refuses clients counts each", function(t)

@@ -3,6 +3,7 @@ local cjson = require "cjson"
 local admin = require "tests.e2e.support.admin"
 local e2e = require "tests.e2e.support.case"
 local peers = require "tests.e2e.support.peers"
+local tls = require "tests.e2e.support.tls"
 local case_with, sys = peers.case_with, e2e.sys
 
 local monitoring = "examples/monitoring/"
@@ -79,11 +80,13 @@ local function end_both(client, upstream)
 end
 
 local function start(t, server, file)
+  local cert = tls.certificate(t:folder(), "a.lab")
   local p = t:penstock { "--admin", "127.0.0.1:0", "--admin-token-file", file, "run", t:file("penstock.lua", ([[
     local ps = require "penstock"
     ps.listen { name = "web", bind = "127.0.0.1:0", to = ps.pool { name = "db", servers = { %q } } }
+    ps.listen { name = "safe", bind = "127.0.0.1:0", to = %q, tls = { cert = %q, key = %q } }
     ps.listen { name = "proxied", bind = "127.0.0.1:0", accept_proxy = { from = "127.0.0.1" }, to = %q }
-  ]]):format(server.address, server.address)) }
+  ]]):format(server.address, server.address, cert.cert, cert.key, server.address)) }
   return p, p:log "admin listens on (%S+)"
 end
 
@@ -143,7 +146,7 @@ describe("Prometheus", function()
     local server = t:listen()
     local p, good = start(t, server, token_file(t, "token", token))
     local _, bad = start(t, server, token_file(t, "another", ("x"):rep(32)))
-    t:connect(p.addresses[2]):send("no header\r\n"):expect_reset()
+    t:connect(p.addresses[3]):send("no header\r\n"):expect_reset()
     local address = start_prometheus(t, good, bad)
     expect_targets(t, address, good, bad)
     expect_counts(t, address, p, server)

@@ -444,5 +444,8 @@ describe("TLS with clients", function()
     end
     local p = t:penstock { "--tls-cert", soon.cert, "--tls-key", soon.key, "127.0.0.1:0", "127.0.0.1:1" }
     p:log 'warn  the certificate in ".*soon.pem" expires in %d+ days'
+    local dialling = t:penstock { "--tls-dial-cert", soon.cert, "--tls-dial-key", soon.key, "127.0.0.1:0",
+      "tls://127.0.0.1:1" }
+    dialling:log 'warn  the certificate in ".*soon.pem" expires in %d+ days'
   end)
 end)

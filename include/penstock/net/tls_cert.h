@@ -23,6 +23,8 @@ void tls_cert_drop(struct tls_cert *c);
 bool tls_cert_is_for(const struct tls_cert *c, const char *name);
 /* Seconds until it expires. */
 int64_t tls_cert_seconds_left(const struct tls_cert *c);
+/* When it expires, in seconds since 1970. */
+int64_t tls_cert_not_after(const struct tls_cert *c);
 /* Logs what whoever runs this should mend: it expires within 14 days, its key is no secret. */
 void tls_cert_warn(const struct tls_cert *c);
 enum { TLS_FINGERPRINT_BYTES = 32 };

@@ -72,6 +72,8 @@ struct tls_server *tls_server_hold(struct tls_server *s);
 void tls_server_drop(struct tls_server *s);
 /* tls_cert_warn() for each of its certificates. */
 void tls_server_warn(const struct tls_server *s);
+/* Its certificates, by number from 0; NULL behind the last. Not held. */
+const struct tls_cert *tls_server_cert_at(const struct tls_server *s, size_t i);
 /* The certificate for this name: exact, then "*." and one label, then by what certificates say; the
  * default when there is none. Not held. */
 const struct tls_cert *tls_server_cert(const struct tls_server *s, const char *name);
@@ -95,6 +97,8 @@ struct tls_client *tls_client_hold(struct tls_client *c);
 /* NULL is fine. */
 void tls_client_drop(struct tls_client *c);
 
+/* The certificate that it shows when it is asked; NULL: none. Not held. */
+const struct tls_cert *tls_client_cert(const struct tls_client *c);
 /* Does it take any certificate? */
 bool tls_client_is_insecure(const struct tls_client *c);
 /* Does it check the name of the other side's certificate? */

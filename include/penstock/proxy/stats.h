@@ -16,6 +16,7 @@
 #include "penstock/proxy/policy.h"
 #include "penstock/proxy/reason.h"
 
+struct config;
 struct shared;
 struct stats;
 
@@ -99,6 +100,10 @@ unsigned long stats_descriptors(void);
 /* By the thread that counts: a duration of connect, first_byte or handshake; one of life. */
 void duration_add_short(struct duration *d, uint64_t ns);
 void duration_add_long(struct duration *d, uint64_t ns);
+
+/* These are the certificates in force: those of its listeners, which are called names[i], and of
+ * their targets. A listener that has the same file twice is told of once. From any thread. */
+void stats_take_certificates(struct stats *s, const struct config *c, const char *const *names);
 
 /* A reload has ended. On the main thread. */
 void stats_count_reload(struct stats *s, bool success);
