@@ -1,7 +1,9 @@
-"""Clients of all manners, and the server behind penstock: it echoes."""
+"""Clients of all manners."""
 import asyncio
 import socket
 import struct
+
+from authority import NAME
 
 TEXT = bytes(range(32, 127)) + b"\r\n"
 POLITE_SECONDS = 60
@@ -26,6 +28,11 @@ def reset(writer):
 
 
 async def _send(writer, payload, rng, most, pause):
+    await _send_open(writer, payload, rng, most, pause)
+    writer.write_eof()
+
+
+async def _send_open(writer, payload, rng, most, pause):
     at = 0
     while at < len(payload):
         size = rng.randint(1, most)
@@ -34,7 +41,6 @@ async def _send(writer, payload, rng, most, pause):
         at += size
         if pause:
             await asyncio.sleep(rng.random() * pause)
-    writer.write_eof()
 
 
 async def _exact(rng, reader, writer, size, most, pause=0, slow=0):
@@ -50,6 +56,10 @@ async def _exact(rng, reader, writer, size, most, pause=0, slow=0):
         await sending
     finally:
         sending.cancel()
+    _compare(got, payload)
+
+
+def _compare(got, payload):
     if got != payload:
         alike = next((i for i, (a, b) in enumerate(zip(got, payload)) if a != b), min(len(got), len(payload)))
         raise ValueError(f"{len(got)} of {len(payload)} bytes came back, the first {alike} of them right")
@@ -95,45 +105,77 @@ async def garbage(rng, reader, writer):
     await asyncio.wait_for(reader.read(1000), 5)
 
 
+# ---- in TLS ----
+
+
+async def _exact_in_tls(rng, reader, writer, size, most, pause=0):
+    """asyncio has no half-close in TLS: the bytes are counted instead."""
+    payload = text(rng, size)[:size]
+    sending = asyncio.ensure_future(_send_open(writer, payload, rng, most, pause))
+    try:
+        got = await reader.readexactly(size)
+        await sending
+    except asyncio.IncompleteReadError as error:
+        got = error.partial
+    finally:
+        sending.cancel()
+    _compare(got, payload)
+
+
+async def tls_polite(rng, reader, writer):
+    await _exact_in_tls(rng, reader, writer, rng.randint(1, 300000), 65536)
+
+
+async def tls_slow(rng, reader, writer):
+    await _exact_in_tls(rng, reader, writer, rng.randint(1, 20000), 2000, pause=0.02)
+
+
+async def tls_truncating(rng, reader, writer):
+    """Goes without close_notify."""
+    writer.write(text(rng, rng.randint(0, 100000)))
+    await asyncio.sleep(rng.random() * 0.2)
+    writer.transport.abort()
+
+
+async def no_tls(rng, reader, writer):
+    """Says something else on the port of TLS, or stops in the midst of a ClientHello."""
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + rng.randbytes(100)
+    writer.write(hello if rng.random() < 0.5 else rng.randbytes(200))
+    await asyncio.wait_for(reader.read(1000), 1 + rng.random())
+
+
 EXACT = [polite, half_closing, slow, byte_by_byte]
 RUDE = [resetting, never_reading, idle, garbage]
+TLS_EXACT = [tls_polite, tls_slow]
+TLS_RUDE = [tls_truncating]
+TLS_BROKEN = [no_tls]  # begin without TLS
+MUST_BE_SERVED = EXACT + TLS_EXACT
+ALL = MUST_BE_SERVED + RUDE + TLS_RUDE + TLS_BROKEN
 
 
-async def _run(manner, rng, listener, port, tally):
+def speaks_tls(manner):
+    return manner in TLS_EXACT + TLS_RUDE
+
+
+async def _run(manner, rng, listener, port, tally, context):
     writer = None
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        options = {"ssl": context, "server_hostname": NAME} if speaks_tls(manner) else {}
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
         await asyncio.wait_for(manner(rng, reader, writer), POLITE_SECONDS)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
-        if manner in EXACT:
+        if manner in MUST_BE_SERVED:
             tally.wrong.append(f"{listener}, {manner.__name__}: {error or type(error).__name__}")
     finally:
         if writer:
-            writer.transport.abort() if manner in RUDE else writer.close()
+            writer.close() if manner in MUST_BE_SERVED else writer.transport.abort()
     name = manner.__name__
     tally.runs[name] = tally.runs.get(name, 0) + 1
 
 
-async def keep_on(manner, rng, ports, tally, stop):
+async def keep_on(manner, rng, ports, tally, stop, context):
     """One client after another until `stop` is set."""
     while not stop.is_set():
         listener = rng.choice(sorted(ports))
-        await _run(manner, rng, listener, ports[listener], tally)
+        await _run(manner, rng, listener, ports[listener], tally, context)
         await asyncio.sleep(rng.random() * 0.2)
-
-
-async def _echo(reader, writer):
-    try:
-        while part := await reader.read(1 << 16):
-            writer.write(part)
-            await writer.drain()
-        writer.write_eof()
-    except (OSError, asyncio.CancelledError):
-        pass
-    finally:
-        writer.close()
-
-
-async def echo_server():
-    server = await asyncio.start_server(_echo, "127.0.0.1", 0, backlog=1024)
-    return server, server.sockets[0].getsockname()[1]

@@ -115,10 +115,14 @@ local loops = {
     end,
 }
 
+-- What it has, it gives at once: for clients that wait for an answer before they end.
+local function prompt_filter(_, rd, wr) return loops[ps.random(2)](rd, wr) end
+
 local function filter(_, rd, wr) return loops[ps.random(#loops)](rd, wr) end
 
 local function data(conn, dir, chunk)
     local n = ps.random(100)
+    if n == 4 then conn:capture(env "CAPTURE", { side = "both", max = "2M", first = "200K" }) end
     if n == 1 then ps.sleep(0.01) end
     if n == 2 then conn:limit { [dir] = "10M" } end
     if n == 3 then return ps.PASS end
@@ -172,4 +176,5 @@ ps.listen {
         { filter = { up = filter, down = filter } },
     },
 }
+require "transport" (env, { accept = accept, close = close, filter = prompt_filter }, timeouts)
 ps.listen { name = "control", bind = env "CONTROL", policy = { serve = control } }
