@@ -217,6 +217,15 @@ static void mirror_abort(struct conn *c, enum conn_side side)
     conn_reset(c, reason == REASON_REFUSED ? REASON_RESET : reason, side, abort_detail(failed));
 }
 
+/* Nobody may have read there since: a hook that waits for something else does not. */
+static bool is_read_to_its_end(const struct relay *from)
+{
+    char next;
+    if (!from->from->eof && !buf_len(&from->unread) && from->from->readable)
+        stream_peek(from->from, &next, 1);
+    return from->from->eof;
+}
+
 /* Side `side` reported an error: is there nothing more to take from it? A script that has not read
  * all yet may go on. */
 static bool is_exhausted(struct conn *c, enum conn_side side)
@@ -227,8 +236,10 @@ static bool is_exhausted(struct conn *c, enum conn_side side)
         return true;
     if (c->state != CONN_RELAY && to->state == RELAY_BROKEN && to->wants_room)
         return true; /* a hook that has both ends waits for what cannot be sent any more */
-    if (from->mode != RELAY_STREAM || !from->from->eof || relay_held(from))
+    if (from->mode != RELAY_STREAM || relay_held(from) || !is_read_to_its_end(from))
         return false;
+    if (side == SIDE_CLIENT && c->state != CONN_RELAY)
+        return true; /* as before the relay: whom a hook is busy for has gone */
     return c->policy->ops->starved(c->policy, c, (enum relay_direction)from->direction);
 }
 

@@ -244,6 +244,24 @@ describe("a handshake", function()
     client:expect("so you have\nreply"):expect_eof()
   end)
 
+  case("in which a client resets while it waits for something else ends at once", function(t)
+    local p, server = scripted.start(t, [[
+      local ps = require "penstock"
+      return { handshake = function(conn, client)
+        conn.log.info("has %s", client:line())
+        local ok, why = pcall(ps.sleep, 3600)
+        conn.log.info("ended by %s", tostring(why))
+        error(why)
+      end }]])
+    local client, upstream = t:pair(p, server)
+    client:send "hello\n"
+    p:log "has hello"
+    client:reset()
+    p:log "ended by ps.CANCELLED"
+    upstream:expect_reset()
+    p:expect_end { reason = "reset", side = "client" }
+  end)
+
   for _, side in ipairs { "client", "upstream" } do
     case(("in which the %s resets while it is read ends at once"):format(side), function(t)
       local p, server = scripted.start(t, ([[

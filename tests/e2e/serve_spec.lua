@@ -136,6 +136,41 @@ describe("serve", function()
     end)
   end
 
+  case("is cancelled in ps.sleep, too, once it has read what the client had sent before it went", function(t)
+    local p = scripted.start(t, [[
+      local ps = require "penstock"
+      return { serve = function(conn, client)
+        conn.log.info("has %s", client:line())
+        local ok, why = pcall(ps.sleep, 3600)
+        conn.log.info("ended by %s", tostring(why))
+        error(why)
+      end }]], none)
+    local client = t:connect(p)
+    client:send "GET\n"
+    p:log "has GET"
+    client:reset()
+    p:log "ended by ps.CANCELLED"
+    p:expect_end { reason = "reset", side = "client" }
+  end)
+
+  case("may read what a client had sent before it went, however long it waits before", function(t)
+    local p = scripted.start(t, [[
+      local ps = require "penstock"
+      local gone = ps.signal()
+      ps.spawn(function() ps.sleep(0.3) gone:set(true) end)
+      return { serve = function(conn, client)
+        conn.log.info "waits"
+        gone:wait()
+        conn.log.info("has %s and %s", client:line(), client:line())
+      end }]], none)
+    local client = t:connect(p)
+    client:send "one\ntwo\n"
+    p:log "waits"
+    client:reset()
+    p:log "has one and two"
+    p:expect_end { reason = "reset", side = "client" }
+  end)
+
   case("that raises resets the client", function(t)
     t:expect_error "script error in the serve hook"
     local p = scripted.start(t, 'return { serve = function(conn, client) client:write "x" error "no" end }', none)
