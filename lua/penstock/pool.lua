@@ -8,7 +8,7 @@ local error, format, ipairs, next, pcall, type = error, string.format, ipairs, n
 local call = 'ps.pool{ name = "web", servers = { "10.0.0.1:80", "10.0.0.2:80" } }'
 local algos = { "round_robin", "random", "least_conn", "hash" }
 local pool_keys = { "name", "servers", "algo", "check", "eject" }
-local server_keys = { "weight", "name", "proxy", "tlv", "via", "bind", "timeout", "tls" }
+local server_keys = { "weight", "name", "proxy", "tlv", "via", "via_tls", "bind", "timeout", "tls" }
 local check_keys = { "every", "fall", "rise", "timeout", "send", "expect" }
 local eject_keys = { "fails", "time" }
 local CHECK_TIMEOUT_MS, EJECT_MS, COUNT_MAX, WEIGHT_MAX = 5000, 30000, 1e6, 1e6

@@ -158,6 +158,28 @@ describe("TLS in policies", function()
     client:expect "hello"
   end)
 
+  case("speaks TLS with the proxies of a pool's server, also where the server is the proxy", function(t)
+    local cert, hop = tls.certificate(t:folder(), "localhost"), t:listen()
+    local p = start(t, [[
+      local ps = require "penstock"
+      local db = ps.pool { name = "db", servers = {
+        { "db.lab:5432", via = "https://localhost:$PORT", via_tls = { ca = "$C" } },
+      } }
+      local exits = ps.pool { name = "exits", servers = { { "https://localhost:$PORT", via_tls = { ca = "$C" } } } }
+      return { connect = function(conn)
+        if conn.id == 1 then return db end
+        return { "db.lab:5432", via = exits:pick(), via_tls = { ca = "$C" } }
+      end }]], { "127.0.0.1:0", "-" }, { C = cert.cert, PORT = tostring(hop.port) })
+    for _ = 1, 2 do
+      local client, proxy = t:connect(p), tls.server(t:accept(hop), cert):handshake()
+      local request = ""
+      while not request:find("\r\n\r\n", 1, true) do request = request .. assert(proxy:receive()) end
+      assert.matches("^CONNECT db.lab:5432 HTTP/1.1\r\n", request)
+      proxy:send "HTTP/1.1 200 OK\r\n\r\nhello"
+      client:expect "hello"
+    end
+  end)
+
   case("begins TLS with either side in a handshake hook", function(t)
     local cert = tls.certificate(t:folder(), "localhost")
     local server = t:listen()
